@@ -1,0 +1,60 @@
+"""What every engine answers, so that a task does not know which engine runs it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class StopReason(StrEnum):
+    STOP = "stop"  # the end token or a stop string
+    LENGTH = "length"  # max_new_tokens was reached first
+    ERROR = "error"  # the engine failed, not the model; `Reply.error` says how
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to write. temperature 0 is greedy. Sample i of prompt p depends on (seed, p, i) alone."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    num_samples: int = 1
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """One sampled continuation. Token counts are the model's own; generated_tokens counts the end token."""
+
+    text: str
+    stop_reason: StopReason
+    prompt_tokens: int
+    generated_tokens: int
+    prefill_seconds: float | None = None  # this reply's share of its batch
+    decode_seconds: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loglikelihood:
+    """log p(continuation | prompt) in nats, summed over the continuation's tokens."""
+
+    loglikelihood: float
+    is_greedy: bool  # every token of the continuation was the most likely one
+    prompt_tokens: int
+    continuation_tokens: int
+    seconds: float | None = None
+
+
+class Backend(Protocol):
+    """An engine with one model loaded."""
+
+    def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[list[Reply]]:
+        """For each prompt, `sampling.num_samples` replies, in the prompts' order."""
+        ...
+
+    def loglikelihood(self, requests: Sequence[tuple[str, str]]) -> list[Loglikelihood]:
+        """For each (prompt, continuation), its log-likelihood, in the requests' order."""
+        ...

@@ -1,0 +1,1 @@
+"""FLOPs, hardware, energy, prices, the ledger and its boundaries. No torch."""

@@ -1,0 +1,1 @@
+"""Making a student: losses, the teacher signal, training."""

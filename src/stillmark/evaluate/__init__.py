@@ -1,0 +1,1 @@
+"""Running a task on a model: every sample is recorded."""

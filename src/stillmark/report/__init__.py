@@ -1,0 +1,1 @@
+"""The page, the tables and the figures, made from the store alone. No torch."""

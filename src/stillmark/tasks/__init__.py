@@ -1,0 +1,1 @@
+"""Tasks: samples, a prompt and a scorer; one file a task."""
