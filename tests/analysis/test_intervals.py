@@ -16,6 +16,10 @@ ACCURACIES = (0.02, 0.5, 0.98)
 NEAREST_ATTAINABLE = 0.9783  # n = 30 at .02: {0, 1} has 88.0%, {0, 1, 2} has 97.8%, and nothing is between
 
 
+def width(interval):
+    return interval.high - interval.low
+
+
 def exact_coverage(num_samples, accuracy):
     """The chance that the interval holds the truth: summed over all outcomes, so without simulation error."""
     chance = stats.binom.pmf(np.arange(num_samples + 1), num_samples, accuracy)
@@ -110,7 +114,6 @@ def test_clusters_widen_and_identical_repeats_add_nothing_much():
     alone = accuracy_interval(flags)
     repeated = accuracy_interval(np.repeat(flags[:, None], 5, axis=1))
     pretended = accuracy_interval(np.repeat(flags, 5))
-    width = lambda interval: interval.high - interval.low  # noqa: E731
     assert width(repeated) == pytest.approx(width(alone), rel=0.03)
     assert width(pretended) < width(alone) / 2
 
@@ -156,6 +159,32 @@ def crossed(rng, num_seeds, num_items, centre, seed_spread):
     return rng.random((num_seeds, num_items)) < special.expit(centre + skill[:, None] + item)
 
 
+def coverage_over_seeds(num_seeds, num_items, centre, seed_spread, num_trials):
+    """The truth is the mean over all items and all seeds: the logit's spread adds up."""
+    rng = np.random.default_rng(2)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    truth = (special.expit(centre + nodes * np.hypot(1.5, seed_spread)) * weights).sum() / weights.sum()
+    hits = [
+        accuracy_interval_over_seeds(crossed(rng, num_seeds, num_items, centre, seed_spread)).contains(truth)
+        for _ in range(num_trials)
+    ]
+    return np.mean(hits)
+
+
+def test_seeds_are_covered_fast():
+    assert 0.93 <= coverage_over_seeds(3, 200, 0.0, 0.3, 800) <= 0.985
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("num_seeds", "least", "most"), [(2, 0.915, 0.995), (3, 0.925, 0.985), (5, 0.925, 0.98)]
+)
+@pytest.mark.parametrize("seed_spread", [0, 0.1, 0.4, 1])
+@pytest.mark.parametrize("centre", [0, -2])
+def test_seeds_are_covered(num_seeds, least, most, seed_spread, centre):
+    assert least <= coverage_over_seeds(num_seeds, 500, centre, seed_spread, 3000) <= most
+
+
 def test_one_seed_is_said():
     interval = accuracy_interval_over_seeds([[1, 0, 1]])
     assert "one seed" in interval.note
@@ -167,7 +196,6 @@ def test_seeds_that_differ_widen_the_interval():
     flags = rng.random(400) < 0.5
     same = accuracy_interval_over_seeds([flags, flags, flags])
     apart = accuracy_interval_over_seeds([flags, flags & (rng.random(400) < 0.5), flags])
-    width = lambda interval: interval.high - interval.low  # noqa: E731
     assert width(apart) > 3 * width(same)
 
 
