@@ -42,6 +42,8 @@ def test_reading_results_needs_no_torch():
         for path in PACKAGE.rglob("*.py")
         if path.relative_to(PACKAGE).parts[0].removesuffix(".py") in TORCH_FREE
     ]
-    code = f"import sys, importlib\nfor m in {modules!r}: importlib.import_module(m.removesuffix('.__init__'))\n"
+    code = (
+        f"import sys, importlib\nfor m in {modules!r}: importlib.import_module(m.removesuffix('.__init__'))\n"
+    )
     code += "heavy = {'torch', 'transformers'} & set(sys.modules); assert not heavy, heavy"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(PACKAGE.parent)})
