@@ -44,6 +44,8 @@ class Claims(Section):
     """Comparators from here up are shown too, marked as below `size_multiple`."""
     tie_margin_points: Annotated[float, Field(ge=0)] = 2.0
     """A difference of at most so many percentage points is a tie."""
+    tie_margin_rating: Annotated[float, Field(ge=0)] = 50.0
+    """The same for a rating, in rating points."""
     tie_z: Annotated[float, Field(ge=0)] = 1.96
     """Where the number of items is known, so many standard errors of the difference are a tie too."""
 
