@@ -13,7 +13,7 @@ from stillmark.analysis.curves import Curve
 from stillmark.analysis.frontier import Ratio, compute_ratios, curve_band, highest_shared_accuracy
 from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_interval_over_seeds
 from stillmark.analysis.lineage import Lineage, correctness
-from stillmark.analysis.size import equivalent_size
+from stillmark.analysis.size import SizedResult, equivalent_size
 from stillmark.compute.flops import generate_flops
 from stillmark.compute.ledger import BOUNDARY_WORDS, Boundary, total
 from stillmark.records import ItemRecord, SampleRecord, Store
@@ -27,7 +27,8 @@ def conclude_study(store: Store) -> dict[str, Any]:
     lineage = Lineage(store)
     study = lineage.study
     curves = {
-        arm: [curve for seed in study.seeds if (curve := lineage.curve(arm, seed)) is not None] for arm in study.arms
+        arm: [curve for seed in study.seeds if (curve := lineage.curve(arm, seed)) is not None]
+        for arm in study.arms
     }
     recorded = [arm for arm in study.arms if len(curves[arm]) == len(study.seeds)]
     items = store.items()
@@ -116,7 +117,10 @@ def by_level(samples: list[SampleRecord], items: dict[str, ItemRecord]) -> list[
 def curve_rows(lineage: Lineage, curves: list[Curve], boundary: Boundary) -> list[dict[str, float]]:
     """Mean accuracy over seeds with its pointwise band, over compute within the boundary."""
     (band,) = curve_band(
-        curves, extra_flops=lineage.extra_flops(boundary), num_resamples=NUM_RESAMPLES, random_seed=RANDOM_SEED
+        curves,
+        extra_flops=lineage.extra_flops(boundary),
+        num_resamples=NUM_RESAMPLES,
+        random_seed=RANDOM_SEED,
     )
     columns = zip(band.flops, band.accuracy, band.low, band.high, strict=True)
     return [dict(zip(("flops", "accuracy", "low", "high"), map(float, row), strict=True)) for row in columns]
@@ -156,7 +160,15 @@ def comparison(
         )  # fmt: skip
         ratios += [ratio_row(at, str(boundary), ratio) for at, ratio in zip(accuracies, found, strict=True)]
     params = {arm: lineage.plan.shape(arm).params for arm in {curve.arm for curve in vanilla}}
-    size = equivalent_size(student, vanilla, params=params, num_resamples=NUM_RESAMPLES, random_seed=RANDOM_SEED)
+    params[name] = lineage.plan.shape(name).params
+    student_results, family = (
+        [
+            SizedResult(params=params[curve.arm], seed=curve.seed, correct=curve.points[-1].correct)
+            for curve in curves
+        ]
+        for curves in (student, vanilla)
+    )
+    size = equivalent_size(student_results, family, num_resamples=NUM_RESAMPLES, random_seed=RANDOM_SEED)
     return {
         "arm": name,
         "is_control": is_control,
@@ -165,7 +177,8 @@ def comparison(
         "shared_accuracy": shared,
         "ratios": ratios,
         "equivalent_params": asdict(size),
-        "params": lineage.plan.shape(name).params,
+        "capability_density": asdict(size.density),
+        "params": params[name],
     }
 
 
@@ -202,10 +215,19 @@ def ledger_rows(lineage: Lineage) -> list[dict[str, Any]]:
             amount = total(entries)
             rows.append(
                 {
-                    "key": job.key, "stage": job.stage, "part": part, "arm": job.arm, "seed": job.seed,
-                    "checkpoint": job.checkpoint, "flops": amount.flops, "predicted_flops": job.predicted_flops,
-                    "methods": sorted(amount.methods), "tokens": amount.tokens, "seconds": amount.seconds,
-                    "cpu_seconds": amount.cpu_seconds, "device": entries[0].device,
+                    "key": job.key,
+                    "stage": job.stage,
+                    "part": part,
+                    "arm": job.arm,
+                    "seed": job.seed,
+                    "checkpoint": job.checkpoint,
+                    "flops": amount.flops,
+                    "predicted_flops": job.predicted_flops,
+                    "methods": sorted(amount.methods),
+                    "tokens": amount.tokens,
+                    "seconds": amount.seconds,
+                    "cpu_seconds": amount.cpu_seconds,
+                    "device": entries[0].device,
                 }  # fmt: skip
             )
     return rows

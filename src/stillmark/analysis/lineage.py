@@ -128,5 +128,5 @@ def only(entries: list[LedgerEntry], part: str) -> list[LedgerEntry]:
 
 def correctness(samples: list[SampleRecord]) -> np.ndarray:  # type: ignore[type-arg]
     """1 where correct, 0 where not, NaN where the harness failed; in the items' order."""
-    value = {outcome: 0.0 for outcome in Outcome} | {Outcome.CORRECT: 1.0, Outcome.ERROR: float("nan")}
+    value = dict.fromkeys(Outcome, 0.0) | {Outcome.CORRECT: 1.0, Outcome.ERROR: float("nan")}
     return np.array([value[sample.outcome] for sample in samples])

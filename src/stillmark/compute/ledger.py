@@ -102,7 +102,9 @@ class ComputeRatio:
         return f"{self.value:,.4g}x ({self.boundary}; {how})"
 
 
-def ratio(above: Amount, below: Amount, boundary: Boundary, *, allow_mixed: bool = False) -> ComputeRatio | None:
+def ratio(
+    above: Amount, below: Amount, boundary: Boundary, *, allow_mixed: bool = False
+) -> ComputeRatio | None:
     """above / below in FLOPs; None where a side is unknown or nothing.
 
     Raises UserError where the sides' methods differ, unless asked for with `allow_mixed`; the label then says so.
@@ -113,4 +115,6 @@ def ratio(above: Amount, below: Amount, boundary: Boundary, *, allow_mixed: bool
                         hint="obtain both sides in one way, or ask for the mixed ratio, which is then labelled")  # fmt: skip
     if above.flops is None or not below.flops:
         return None
-    return ComputeRatio(value=above.flops / below.flops, boundary=boundary, methods=(above.methods, below.methods))
+    return ComputeRatio(
+        value=above.flops / below.flops, boundary=boundary, methods=(above.methods, below.methods)
+    )
