@@ -1,4 +1,4 @@
-"""Small configs of every architecture with a checked formula, in variants that switch its features on and off.
+"""Small configs of every architecture with a checked formula, in variants that switch its features.
 
 Sizes are all different, so that no two can stand in for one another unnoticed.
 """
@@ -28,6 +28,9 @@ BIAS = {"attention_bias": True}
 BIASES = {"attention_bias": True, "mlp_bias": True}
 TIED = {"tie_word_embeddings": True}
 UNTIED = {"tie_word_embeddings": False}
+GPT = {"vocab_size": 199, "n_embd": 48, "n_layer": 5, "n_head": 6, "n_positions": 64}
+CODEGEN = {**GPT, "n_head": 4}  # its attention is cut in four
+PLAIN = common("head_dim", "num_key_value_heads")
 NO_HEAD_DIM = common("head_dim", num_key_value_heads=3)
 TYPES = ["full_attention", "sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]
 
@@ -88,6 +91,40 @@ CONFIGS: dict[str, list[dict[str, Any]]] = {
         common(sliding_window=7, sliding_window_pattern=2),
         common(sliding_window=7, layer_types=TYPES),
     ],
+    "gpt2": [GPT, {**GPT, "n_inner": 77, **UNTIED}],
+    "gpt_bigcode": [GPT, {**GPT, "n_inner": 77, "multi_query": False}],
+    "openai-gpt": [GPT],
+    "gpt_neo": [
+        common(attention_types=[[["global", "local"], 2], [["local"], 1]], window_size=7),
+        common("intermediate_size", attention_types=[[["global"], 5]]),
+    ],
+    "gptj": [{**GPT, "rotary_dim": 4}, {**GPT, "rotary_dim": 4, "n_inner": 77, **TIED}],
+    "codegen": [{**CODEGEN, "rotary_dim": 4}, {**CODEGEN, "rotary_dim": 4, "n_inner": 77}],
+    "gpt_neox": [common(), common(attention_bias=False, use_parallel_residual=False, **TIED)],
+    "gpt_neox_japanese": [PLAIN, common("head_dim", intermediate_multiple_size=3)],
+    "bloom": [common(), common(**UNTIED)],
+    "mpt": [{"vocab_size": 199, "d_model": 48, "n_layers": 5, "n_heads": 6}],
+    "falcon": [
+        PLAIN,
+        common("head_dim", bias=True, multi_query=False, parallel_attn=False, alibi=True),
+        common("head_dim", bias=True, multi_query=False, **UNTIED),
+        common("head_dim", new_decoder_architecture=True, num_kv_heads=2, ffn_hidden_size=77),
+        common("head_dim", new_decoder_architecture=True, num_kv_heads=3, num_ln_in_parallel_attn=1),
+    ],
+    "opt": [
+        common(ffn_dim=77),
+        common(ffn_dim=77, word_embed_proj_dim=20, do_layer_norm_before=False),
+        common(ffn_dim=77, enable_bias=False, layer_norm_elementwise_affine=False, **UNTIED),
+    ],
+    "biogpt": [common(), common(**UNTIED)],
+    "xglm": [{"vocab_size": 199, "d_model": 48, "num_layers": 5, "attention_heads": 6, "ffn_dim": 77}],
+    "ctrl": [{**GPT, "dff": 77}, {**GPT, "dff": 77, **UNTIED}],
+    "persimmon": [PLAIN, common("head_dim", qk_layernorm=False, **TIED)],
+    "phi": [common("head_dim"), common(), common("head_dim", qk_layernorm=True, num_key_value_heads=3)],
+    "stablelm": [PLAIN, common("head_dim", qk_layernorm=True, use_qkv_bias=True, use_parallel_residual=True)],
+    "starcoder2": [common(), common(use_bias=False, sliding_window=7, **UNTIED)],
+    "nemotron": [common(), common(**BIASES)],
+    "jais2": [common(), common(attention_bias=False, mlp_bias=False)],
 }
 
 CASES = [

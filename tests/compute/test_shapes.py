@@ -1,11 +1,10 @@
 """Shapes and formulas against transformers itself, on the meta device.
 
-What both count must be equal to the digit: parameters, forward FLOPs, and forward + backward FLOPs. What the
-counter counts and the formula does not: keys outside a sliding window, which eager attention computes and masks;
-hence `without_windows()`. What the formula counts and the counter does not: nothing.
+What both count must be equal to the digit: parameters, forward FLOPs, and forward + backward FLOPs.
+What the counter counts and the formula does not: keys outside a sliding window, which eager attention computes
+and masks; hence `without_windows()`. What the formula counts and the counter does not: nothing.
 """
 
-import warnings
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from architectures import CASES, CONFIGS
 
 from stillmark.compute.flops import forward_flops, train_flops
 from stillmark.compute.shapes import FAMILIES, shape_from_config
-from stillmark.errors import UserError
 
 transformers = pytest.importorskip("transformers")
 from stillmark.models.count import count_model, meta_model  # noqa: E402

@@ -1,10 +1,10 @@
-"""FLOPs of a model counted on the meta device: each matmul that transformers dispatches, without computing it.
+"""FLOPs of a model counted on the meta device: every matmul that transformers dispatches, none computed.
 
-This is the independent check of the formulas in `stillmark.compute.flops`, and the way for architectures that
-have no checked formula. `torch.utils.flop_counter.FlopCounterMode` counts matmuls (2 a multiply-add) and
-convolutions; element-wise work is left out, as in the formulas. Attention runs eager, so the whole score matrix is
-counted, masked or not (also in sliding-window layers: compare with `shape.without_windows()`), and a mixture
-of experts multiplies each token by the experts it visits (`batched_mm`).
+This is the independent check of the formulas in `stillmark.compute.flops`, and the way for architectures
+that have no checked formula. `torch.utils.flop_counter.FlopCounterMode` counts matmuls (2 a multiply-add) and
+convolutions; element-wise work is left out, as in the formulas. Attention runs eager, so the whole score
+matrix is counted, masked or not (also in sliding-window layers: compare with `shape.without_windows()`), and
+a mixture of experts multiplies each token by the experts it visits (`batched_mm`).
 """
 
 import warnings
@@ -67,7 +67,7 @@ def meta_model(config: Mapping[str, Any]) -> torch.nn.Module:
 def count_model(model: torch.nn.Module, tokens: int) -> tuple[int, int]:
     """(forward FLOPs, forward and backward FLOPs) of one sequence of a model on the meta device.
 
-    A ready-made 4-D mask avoids a check that reads data; the models with ALiBi or learned offsets want a 2-D one.
+    A ready-made 4-D mask avoids a check that reads data; models with ALiBi or learned offsets want a 2-D one.
     """
     ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
     errors = []

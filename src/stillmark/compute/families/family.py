@@ -24,27 +24,37 @@ class Family:
     norms: Count = lambda reader: 2 * reader.hidden_size  # weights of a layer's norms
     final_norm: Count = lambda reader: reader.hidden_size  # and of the norms outside the layers
     positions: Count = lambda reader: 0  # learned position embeddings
+    embedding_size: Count = lambda reader: reader.hidden_size
+    projections: Callable[[ConfigReader], tuple[Matmul, ...]] = lambda reader: ()  # outside the layers
     head_bias: bool = False
+    has_head_dim: bool = True  # False: `head_dim` in the config is not read
+    has_kv_heads: bool = True  # False: `num_key_value_heads` in the config is not read
     is_parallel: Callable[[ConfigReader], bool] = lambda reader: False
     has_input_norm: Callable[[ConfigReader], bool] = lambda reader: True  # weights before the attention
     check: Callable[[ConfigReader], None] = lambda reader: None  # refuses what was not checked
 
     def shape(self, config: Mapping[str, Any]) -> ModelShape:
         """The shape of the model that transformers makes from this config."""
-        reader = ConfigReader(config, self.defaults, self.aliases)
+        unread = (["head_dim"] if not self.has_head_dim else []) + (
+            ["num_key_value_heads"] if not self.has_kv_heads else []
+        )
+        read = {key: value for key, value in config.items() if key not in unread}
+        reader = ConfigReader(read, self.defaults, self.aliases)
         self.check(reader)
         hidden, vocab = reader.hidden_size, reader.size("vocab_size")
+        embedding = self.embedding_size(reader)
         layers = tuple(self.layer(reader, i, window) for i, window in enumerate(self.windows(reader)))
         return ModelShape(
             model_type=reader.model_type,
             hidden_size=hidden,
             vocab_size=vocab,
             layers=layers,
-            head=Matmul(name="lm_head", inputs=hidden, outputs=vocab, bias=self.head_bias),
+            head=Matmul(name="lm_head", inputs=embedding, outputs=vocab, bias=self.head_bias),
             is_tied=reader.flag("tie_word_embeddings"),
-            embedding_size=hidden,
+            embedding_size=embedding,
             position_params=self.positions(reader),
             other_params=self.final_norm(reader),
+            projections=self.projections(reader),
         )
 
     def layer(self, reader: ConfigReader, index: int, window: int | None) -> Layer:
