@@ -194,4 +194,4 @@ def absorbed(attention: Attention) -> Attention:
     if attention.latent is None:
         return attention
     rank, rotary = attention.latent
-    return replace(attention, key_size=rank + rotary, value_size=rank, cached_size=rank + rotary)
+    return replace(attention, key_size=rank + rotary, value_size=rank)

@@ -8,14 +8,14 @@ backward FLOPs) are read. Any other raises a `UserError` that names what is supp
 from collections.abc import Mapping
 from typing import Any
 
-from stillmark.compute.families import classic, llama
+from stillmark.compute.families import classic, latent, llama, moe
 from stillmark.compute.families.reader import COUNT_INSTEAD
 from stillmark.compute.model_shape import ModelShape
 from stillmark.errors import UserError, did_you_mean
 
 __all__ = ["FAMILIES", "ModelShape", "shape_from_config"]
 
-FAMILIES = {**llama.FAMILIES, **classic.FAMILIES}
+FAMILIES = {**llama.FAMILIES, **classic.FAMILIES, **moe.FAMILIES, **latent.FAMILIES}
 
 
 def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
