@@ -1,4 +1,4 @@
-"""Mixtures of experts: a router, experts of which a token visits a few, sometimes some that all tokens visit."""
+"""Mixtures of experts: a router, experts of which a token visits a few, and sometimes some that all visit."""
 
 from collections.abc import Callable
 from typing import Any
