@@ -23,6 +23,11 @@ FAMILIES = {**llama.FAMILIES, **classic.FAMILIES, **moe.FAMILIES, **latent.FAMIL
 def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
     """The shape of the model that transformers makes from this config (the content of a config.json)."""
     model_type = str(config.get("model_type"))
+    if model_type not in FAMILIES and "text_config" in config:
+        raise UserError(
+            f"model_type `{model_type}` is not a language model alone: parts beside it have no formula here",
+            hint="for its language model, give the config under `text_config`",
+        )
     if model_type not in FAMILIES:
         near = did_you_mean(model_type, FAMILIES)
         raise UserError(
