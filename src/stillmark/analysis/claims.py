@@ -12,7 +12,7 @@ from stillmark.analysis.claims_hours import (
 )
 from stillmark.analysis.claims_inputs import Evidence, NotComputable, RatioInputs, gather
 from stillmark.analysis.claims_size import SizeRow, against_own_base, size_claim
-from stillmark.analysis.curves import AnswerPoint, TrainingPoint, answer_points, training_points
+from stillmark.analysis.claims_curves import AnswerPoint, TrainingPoint, answer_points, training_points
 from stillmark.analysis.density import DensityRow, density_rows
 from stillmark.errors import UserError
 from stillmark.published.registry import Model, Registry, Score, load_with

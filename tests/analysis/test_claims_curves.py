@@ -3,7 +3,7 @@
 import pytest
 
 from stillmark.analysis.claims_compute import BOUNDARIES
-from stillmark.analysis.curves import answer_points, training_compute, training_points
+from stillmark.analysis.claims_curves import answer_points, training_compute, training_points
 from stillmark.published.registry import load_registry
 from stillmark.published.settings import PublishedSettings
 
