@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 
 from stillmark.analysis.claims_compute import BOUNDARIES, Boundary, RatioRange, ratio_range
+from stillmark.analysis.claims_curves import AnswerPoint, TrainingPoint, answer_points, training_points
 from stillmark.analysis.claims_hours import (
     ImpliedMfu,
     LabelledRatio,
     hours_ratios,
     implied_mfu,
     mixed_ratios,
+    rl_ratios,
 )
 from stillmark.analysis.claims_inputs import Evidence, NotComputable, RatioInputs, gather
 from stillmark.analysis.claims_size import SizeRow, against_own_base, size_claim
-from stillmark.analysis.claims_curves import AnswerPoint, TrainingPoint, answer_points, training_points
 from stillmark.analysis.density import DensityRow, density_rows
 from stillmark.errors import UserError
 from stillmark.published.registry import Model, Registry, Score, load_with
@@ -29,9 +30,9 @@ class ModelRatios:
 
 @dataclass(frozen=True, kw_only=True)
 class DistillationHours:
-    """Published hours of one distillation, beside those of the headline's vanilla model on the same device.
+    """Published hours of one distillation beside those of the headline's vanilla model, on one device.
 
-    The vanilla model is not this one's own base: the row only shows what the claimed ratio would mean in hours.
+    The vanilla model is not its own base: the row only shows what the claimed ratio would mean in hours.
     """
 
     model: Model
@@ -51,6 +52,7 @@ class PaperClaims:
     not_computable: tuple[NotComputable, ...]
     headline: ModelRatios
     hours: tuple[LabelledRatio, ...]
+    against_rl: tuple[LabelledRatio, ...]
     mixed: tuple[LabelledRatio, ...]
     mixed_refusal: str | None
     """Why ratios across methods are not shown, where they are not."""
@@ -85,6 +87,7 @@ def study_claims(settings: PublishedSettings) -> PaperClaims:
         not_computable=tuple(item for item in gathered if isinstance(item, NotComputable)),
         headline=headline,
         hours=hours_ratios(registry, headline.inputs, settings),
+        against_rl=rl_ratios(registry),
         mixed=mixed,
         mixed_refusal=refusal,
         implied_mfu=tuple(
