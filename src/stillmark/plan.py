@@ -21,7 +21,7 @@ from stillmark.study.schema import ModelSpec, Recipe, Study
 from stillmark.tasks import Sample, Task, make_task
 
 METHOD_VERSION = 1  # of how stages are carried out: raised when code changes what a stage would record
-SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>")
+SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
 PREVIEW_SAMPLES = 192  # of a task, to predict lengths
 
 
@@ -156,7 +156,9 @@ class Plan:
         if faults:
             raise UserError("\n".join([f"study `{self.study.name}`: impossible budgets", *faults]))
 
-    def _add(self, stage: str, arm: str, seed: int, inputs: dict[str, Any], needs: list[str], **extra: Any) -> str:
+    def _add(
+        self, stage: str, arm: str, seed: int, inputs: dict[str, Any], needs: list[str], **extra: Any
+    ) -> str:
         content = {"version": METHOD_VERSION, "stage": stage, "inputs": inputs, "needs": needs}
         key = hashlib.sha256(canonical(content).encode()).hexdigest()[:24]
         job = Job(key=key, stage=stage, arm=arm, seed=seed, inputs=inputs, needs=tuple(needs), **extra)
@@ -192,7 +194,8 @@ class Plan:
 
     def _add_generation(self, name: str, seed: int) -> str:
         arm = self.study.arms[name]
-        assert arm.teacher is not None and arm.recipe.traces is not None, name
+        assert arm.teacher is not None, name
+        assert arm.recipe.traces is not None, name
         traces, lengths = arm.recipe.traces, self.lengths[self.study.task_of(name)]
         response = lengths.response["solutions"]
         num_traces = traces.prompts * traces.samples_per_prompt
@@ -243,7 +246,9 @@ def response_text(sample: Sample, text: str) -> str:
     if text == "answers":
         return sample.answer
     if sample.solution is None:
-        raise UserError("this task has no reference worked solutions", hint="use `text: answers` or `text: traces`")
+        raise UserError(
+            "this task has no reference worked solutions", hint="use `text: answers` or `text: traces`"
+        )
     return sample.solution
 
 

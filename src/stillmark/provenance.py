@@ -39,7 +39,9 @@ def git_commit(folder: Path) -> str | None:
     """The commit of a checkout, with `+changed` where files differ from it; None outside one."""
     try:
         run = ["git", "-C", str(folder)]
-        commit = subprocess.run([*run, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
+        commit = subprocess.run(
+            [*run, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        )
         status = subprocess.run([*run, "status", "--porcelain", "--untracked-files=no"],
                                 capture_output=True, text=True, timeout=10, check=True)  # fmt: skip
     except (OSError, subprocess.SubprocessError):

@@ -52,7 +52,9 @@ def only_runner(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"{folder}: another process is running this study", hint="wait for it or stop it") from error
+            raise UserError(
+                f"{folder}: another process is running this study", hint="wait for it or stop it"
+            ) from error
         yield
 
 
@@ -64,7 +66,9 @@ class Bar:
         self.weights = {job.key: expected_effort(job) for job in todo}
         self.labels = {job.key: f"{job.stage} {job.arm} seed {job.seed}" for job in todo}
         self.done = dict.fromkeys(self.weights, 0.0)
-        self.task = progress.add_task("starting", total=sum(self.weights.values()), jobs=f"0/{len(todo)} jobs")
+        self.task = progress.add_task(
+            "starting", total=sum(self.weights.values()), jobs=f"0/{len(todo)} jobs"
+        )
 
     def update(self, key: str, fraction: float) -> None:
         self.done[key] = fraction
@@ -73,7 +77,11 @@ class Bar:
         self.progress.update(self.task, completed=completed, description=self.labels[key], jobs=jobs)
 
 
-EFFORT_PER_FLOP = {"train": 1.0, "generate": 6.0, "evaluate": 8.0}  # decoding is slower a FLOP; for the bar alone
+EFFORT_PER_FLOP = {
+    "train": 1.0,
+    "generate": 6.0,
+    "evaluate": 8.0,
+}  # decoding is slower a FLOP; for the bar alone
 
 
 def expected_effort(job: Job) -> float:
@@ -86,7 +94,9 @@ def progress_bar(plan: Plan, todo: list[Job], quiet: bool) -> Iterator[Bar]:
         TextColumn("{task.fields[jobs]}"), BarColumn(), TextColumn("{task.percentage:.0f}%"), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.description}"),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), disable=quiet, speed_estimate_period=300) as progress:
+    with Progress(
+        *columns, console=Console(stderr=True), disable=quiet, speed_estimate_period=300
+    ) as progress:
         yield Bar(progress, todo)
 
 
@@ -115,7 +125,9 @@ def run_jobs(todo: list[Job], text: str, folder: Path, workers: int, bar: Bar) -
         raise UserError("a worker process died (out of memory, or killed)",
                         hint="what is recorded is kept: run the same command to go on, with --workers 1 to use less memory") from error  # fmt: skip
     finally:
-        for process in list(getattr(pool, "_processes", {}).values() if getattr(pool, "_processes", None) else []):
+        for process in list(
+            getattr(pool, "_processes", {}).values() if getattr(pool, "_processes", None) else []
+        ):
             process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
 

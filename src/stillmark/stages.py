@@ -67,7 +67,9 @@ def train(job: Job, plan: Plan, store: Store, report: Report) -> None:
         tokenizer=word_tokenizer(tokenizer_words(task)),
         source=text_source(job, plan, store),
         recipe=arm.recipe,
-        teacher=final_model(store, plan.train_keys[arm.teacher, job.seed]) if arm.teacher and needs_logits else None,
+        teacher=final_model(store, plan.train_keys[arm.teacher, job.seed])
+        if arm.teacher and needs_logits
+        else None,
         teacher_shape=plan.shape(arm.teacher) if arm.teacher and needs_logits else None,
     )
     folder = model_folder(store, job.key)
@@ -119,15 +121,27 @@ def record_checkpoint(job: Job, training: Training, index: int, folder: Path, st
         for part in parts:
             store.add(
                 LedgerEntry(
-                    job_key=job.key, part=part, index=index, flops_method=Method.COUNTED, device=device_name(),
-                    seconds=seconds[part][0], cpu_seconds=seconds[part][1], **segment[part],
+                    job_key=job.key,
+                    part=part,
+                    index=index,
+                    flops_method=Method.COUNTED,
+                    device=device_name(),
+                    seconds=seconds[part][0],
+                    cpu_seconds=seconds[part][1],
+                    **segment[part],
                 )  # fmt: skip
             )
         store.add(
             CheckpointRecord(
-                job_key=job.key, index=index, step=spent.step, samples_seen=spent.samples, tokens=spent.tokens,
-                train_flops=spent.train_flops, loss=spent.loss_sum / spent.loss_tokens,
-                path=str(checkpoint.relative_to(store.folder)), sha256=sha256,
+                job_key=job.key,
+                index=index,
+                step=spent.step,
+                samples_seen=spent.samples,
+                tokens=spent.tokens,
+                train_flops=spent.train_flops,
+                loss=spent.loss_sum / spent.loss_tokens,
+                path=str(checkpoint.relative_to(store.folder)),
+                sha256=sha256,
             )  # fmt: skip
         )
     (folder / f"{index - 1}-{STATE_FILE}").unlink(missing_ok=True)
@@ -171,7 +185,13 @@ def evaluate(job: Job, plan: Plan, store: Store, report: Report) -> None:
 
 
 def reply_to(
-    job: Job, plan: Plan, store: Store, report: Report, checkpoint: int, questions: list[Sample], sampling: Sampling
+    job: Job,
+    plan: Plan,
+    store: Store,
+    report: Report,
+    checkpoint: int,
+    questions: list[Sample],
+    sampling: Sampling,
 ) -> None:
     """One checkpoint of the arm that the job needs answers the questions, chunk by chunk, from the first not recorded."""
     task_name = plan.study.task_of(job.arm)

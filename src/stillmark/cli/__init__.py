@@ -22,7 +22,9 @@ app = typer.Typer(
 )
 
 StudyPath = Annotated[Path, typer.Argument(help="The study file.", metavar="STUDY", show_default=False)]
-Folder = Annotated[Path, typer.Argument(help="The study's folder, such as runs/quickstart.", metavar="FOLDER")]
+Folder = Annotated[
+    Path, typer.Argument(help="The study's folder, such as runs/quickstart.", metavar="FOLDER")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for the records; runs/NAME if not given.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 
@@ -41,7 +43,9 @@ def check(study: StudyPath, as_json: AsJson = False) -> None:
 def run(
     study: StudyPath,
     out: Out = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Jobs at once; all cores are used if not given.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Jobs at once; all cores are used if not given.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run what is not yet recorded of a study, then write its report. Stopped at any moment, it goes on."""
@@ -77,7 +81,9 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
 
 
 @app.callback(invoke_without_command=True)
-def version(show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def version(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
     if show_version:
         from stillmark import __version__
 

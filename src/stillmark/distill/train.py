@@ -93,7 +93,9 @@ class Training:
         teacher_cpu_before = spent.teacher_cpu_seconds
         indices = range(spent.samples, spent.samples + recipe.batch_samples)
         batches = micro_batches(
-            [self.source.pair(index) for index in indices], self.tokenizer, max_positions=MICRO_BATCH_POSITIONS
+            [self.source.pair(index) for index in indices],
+            self.tokenizer,
+            max_positions=MICRO_BATCH_POSITIONS,
         )
         num_loss_tokens = sum(batch.num_loss_tokens for batch in batches)
         loss_sum = sum(self.backward(batch, num_loss_tokens) for batch in batches) * num_loss_tokens
@@ -136,7 +138,9 @@ class Training:
     def teacher_hidden(self, batch: MicroBatch) -> torch.Tensor:
         assert self.teacher is not None
         started, cpu_started = time.perf_counter(), time.process_time()
-        hidden: torch.Tensor = self.teacher.model(input_ids=batch.input_ids_BT, use_cache=False).last_hidden_state
+        hidden: torch.Tensor = self.teacher.model(
+            input_ids=batch.input_ids_BT, use_cache=False
+        ).last_hidden_state
         self.spent.teacher_seconds += time.perf_counter() - started
         self.spent.teacher_cpu_seconds += time.process_time() - cpu_started
         return hidden

@@ -42,7 +42,8 @@ def ask(
             for repeat, reply in enumerate(group)
         ]
         flops = sum(
-            generate_flops(shape, prompt_tokens=s.prompt_tokens, new_tokens=s.generated_tokens) for s in samples
+            generate_flops(shape, prompt_tokens=s.prompt_tokens, new_tokens=s.generated_tokens)
+            for s in samples
         )
         tokens = sum(s.prompt_tokens + s.generated_tokens for s in samples)
         entry = LedgerEntry(

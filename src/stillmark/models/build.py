@@ -14,15 +14,17 @@ from stillmark.errors import UserError
 
 
 def word_tokenizer(words: list[str]) -> Any:
-    """A tokenizer with one id a word, in the words' order; they begin with <pad>, <bos> and <eos>."""
+    """A tokenizer with one id a word, in the words' order; they begin with <pad>, <bos>, <eos> and <unk>."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token=None))
+    tokenizer = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
     )
 
 
@@ -57,7 +59,9 @@ def load_model(folder: Path, sha256: str | None = None) -> Any:
 
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise UserError(f"{folder}: there is no model.safetensors", hint="delete the study's folder to make it again")
+        raise UserError(
+            f"{folder}: there is no model.safetensors", hint="delete the study's folder to make it again"
+        )
     if sha256 is not None and file_sha256(weights) != sha256:
         raise UserError(f"{weights}: is not the file that was recorded (sha256 differs)",
                         hint="delete the study's folder to make it again")  # fmt: skip

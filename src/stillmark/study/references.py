@@ -19,7 +19,7 @@ def reference_faults(raw: Mapping[str, Any]) -> list[str]:
         faults += missing(f"arms.{name}.task", arm.get("task"), tasks, "task")
         for role in ("teacher", "base"):
             faults += missing(f"arms.{name}.{role}", arm.get(role), arms, "arm")
-        faults += contradictions(name, arm, arms, len(tasks))
+        faults += contradictions(name, arm, arms, models, len(tasks))
     faults += cycles(arms)
     conclusion = mapping(raw.get("conclusion"))
     for key in ("students", "vanilla", "controls"):
@@ -41,10 +41,14 @@ def mapping(value: Any) -> Mapping[str, Any]:
 def missing(path: str, name: Any, possible: Mapping[str, Any], noun: str) -> Iterator[str]:
     if isinstance(name, str) and name not in possible:
         near = did_you_mean(name, possible)
-        yield f"{path}: there is no {noun} `{name}`; " + (near or f"{noun}s: " + ", ".join(map(str, possible)))
+        yield f"{path}: there is no {noun} `{name}`; " + (
+            near or f"{noun}s: " + ", ".join(map(str, possible))
+        )
 
 
-def contradictions(name: str, arm: Mapping[str, Any], arms: Mapping[str, Any], num_tasks: int) -> Iterator[str]:
+def contradictions(
+    name: str, arm: Mapping[str, Any], arms: Mapping[str, Any], models: Mapping[str, Any], num_tasks: int
+) -> Iterator[str]:
     """An arm whose own keys do not go together."""
     recipe = mapping(arm.get("recipe"))
     text, loss, kind = recipe.get("text"), recipe.get("loss", "cross_entropy"), arm.get("kind")
@@ -62,7 +66,11 @@ def contradictions(name: str, arm: Mapping[str, Any], arms: Mapping[str, Any], n
     if text in ("answers", "solutions") and "traces" in recipe:
         yield f"arms.{name}.recipe.traces: is given, but text is `{text}`"
     base = arms.get(arm.get("base", ""))
-    if base and base.get("model") != arm.get("model"):
+    if (
+        base
+        and base.get("model") != arm.get("model")
+        and {base.get("model"), arm.get("model")} <= set(models)
+    ):
         yield f"arms.{name}.base: `{arm['base']}` is a `{base.get('model')}`, this arm a `{arm.get('model')}`"
     if num_tasks > 1 and not arm.get("task"):
         yield f"arms.{name}.task: is missing, and the study has {num_tasks} tasks"
@@ -77,6 +85,8 @@ def cycles(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             name, trail = stack.pop()
             for role in ("teacher", "base"):
                 needed = arms[name].get(role)
+                if not isinstance(needed, str):
+                    continue
                 if needed == start and frozenset(trail) not in reported:
                     reported.add(frozenset(trail))
                     yield f"arms.{name}.{role}: a cycle: " + " needs ".join([*trail, start])
