@@ -6,7 +6,7 @@ whose sides were counted in different ways is refused unless it is asked for, an
 
 from dataclasses import dataclass
 
-from stillmark.analysis.claims_compute import stage_flops
+from stillmark.analysis.claims_compute import corners, kept_tokens, stage_flops
 from stillmark.analysis.claims_inputs import Evidence, RatioInputs, params_evidence
 from stillmark.errors import UserError
 from stillmark.published.registry import Constant, Figure, Model, Registry
@@ -48,6 +48,40 @@ class ImpliedMfu:
     hours: Evidence
     peak: Constant
     mfu: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Purchase:
+    """What the kept tokens of a distillation would cost at the teacher's list price for output."""
+
+    model: Model
+    tokens_low: float
+    tokens_high: float
+    price: Evidence
+    """USD per million tokens."""
+    usd_low: float
+    usd_high: float
+
+
+def purchase(registry: Registry, inputs: RatioInputs) -> Purchase | None:
+    """The price of a student's kept tokens; None where the teacher has no list price or it gave logits."""
+    teacher = registry.find(inputs.model.teacher_ids[0] if inputs.model.teacher_ids else None)
+    price = teacher.figure("api_price_output") if teacher else None
+    if teacher is None or price is None or price.value is None or inputs.is_logit_distillation:
+        return None
+    amounts = [kept_tokens(inputs.values(**corner)) for corner in corners(inputs)]
+    known = [amount for amount in amounts if amount is not None]
+    if not known:
+        return None
+    low, high = min(known), max(known)
+    return Purchase(
+        model=inputs.model,
+        tokens_low=low,
+        tokens_high=high,
+        price=Evidence(model_id=teacher.id, figure=price),
+        usd_low=low * price.value / 1e6,
+        usd_high=high * price.value / 1e6,
+    )
 
 
 def ratio_of(
@@ -189,6 +223,29 @@ def _hours_row(
         note=f"the student's {own:,.0f} H100-hours are 6ND at an MFU of {hours.student_mfu:g} "
         f"({hours.student_mfu_basis}); {figure.unit} are added as they are",
     )
+
+
+def rl_ratios(registry: Registry) -> tuple[LabelledRatio, ...]:
+    """Published hours of reinforcement learning over those of on-policy distillation, from one checkpoint."""
+    rows = []
+    for model in registry.models:
+        learning = model.figure("gpu_hours_rl_same_start")
+        distillation = model.figure("gpu_hours_on_policy_distillation")
+        if not learning or not distillation or not learning.value or not distillation.value:
+            continue
+        sides = [
+            Side(
+                amount=figure.value or 0.0,
+                unit=figure.unit,
+                method="device-hours",
+                evidence=(Evidence(model_id=model.id, figure=figure),),
+            )
+            for figure in (learning, distillation)
+        ]
+        label = f"{model.name}: reinforcement learning over on-policy distillation, from one checkpoint"
+        note = distillation.note or ""
+        rows.append(ratio_of(label, *sides, allow_mixed=False, note=note))
+    return tuple(rows)
 
 
 def mixed_ratios(
