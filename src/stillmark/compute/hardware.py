@@ -1,7 +1,7 @@
 """What a device can do at most: peak FLOP/s by number format, memory, memory bandwidth, design power.
 
 These peaks are the denominators of model FLOPs utilisation (MFU) and memory bandwidth utilisation, and the
-basis of the planner's hours. So each is dense (figures "with sparsity" are halved), carries its source, and is
+basis of the planner's hours. So each is dense (figures "with sparsity" are halved), has its source, and is
 None where no source says it: a device that is not known has no MFU, never another device's.
 
     from stillmark.compute.hardware import device, this_device
