@@ -40,7 +40,7 @@ def test_offers_are_sorted_and_the_middle_is_one_of_them():
 def test_the_users_file_replaces_ours_for_what_it_names(tmp_path, monkeypatch):
     file = tmp_path / "prices.yaml"
     file.write_text(
-        "gpu_hours:\n- {device: h100-sxm, provider: us, usd: 1.5, read_on: 2026-11-01, source: our contract}\n"
+        "gpu_hours:\n- {device: h100-sxm, provider: us, usd: 1.5, read_on: 2026-11-01, source: contract}\n"
         "api_tokens:\n- {model: In-House, vendor: us, input: 1, output: 2, read_on: 2026-11-01, source: us}\n"
         "electricity_usd_per_kilowatt_hour: 0.21\n"
     )

@@ -118,7 +118,7 @@ class RaplCounter:
 
 
 class NvmlCounter:
-    """One GPU's energy since its driver was loaded: nvmlDeviceGetTotalEnergyConsumption, millijoules, Volta on."""
+    """One GPU's energy since its driver was loaded: nvmlDeviceGetTotalEnergyConsumption, in mJ, Volta on."""
 
     source = "NVML total energy counter"
 
