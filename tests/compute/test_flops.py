@@ -21,7 +21,7 @@ def test_llama_8b_has_its_published_parameters():
 
 def test_agrees_with_a_published_record():
     # marin-community/marin, experiments/speedrun/adamc_qwen3_scaling/130m/speedrun_results.json:
-    # 227,868,672 forward FLOPs a token at context 4,096. That count has 3·T·H per layer more, for the softmax.
+    # 227,868,672 forward FLOPs a token at context 4,096. It has 3·T·H a layer more, for the softmax.
     config = {
         "model_type": "qwen3",
         "hidden_size": 512,

@@ -76,8 +76,8 @@ def prefill_flops(shape: ModelShape, *, prompt_tokens: int, scored_tokens: int =
 def decode_flops(shape: ModelShape, *, prompt_tokens: int, new_tokens: int) -> int:
     """Writing `new_tokens` with a KV cache, after the prefill.
 
-    The prefill gives the first token and the last one is not read again, so there are new_tokens - 1 steps; step i
-    (from 1) attends to prompt_tokens + i keys. The sum over the growing context is exact.
+    The prefill gives the first token and the last one is not read again, so there are new_tokens - 1 steps;
+    step i (from 1) attends to prompt_tokens + i keys. The sum over the growing context is exact.
     """
     check_tokens(prompt_tokens=prompt_tokens, new_tokens=new_tokens)
     steps = max(new_tokens - 1, 0)
