@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-
 from benchmarks.planner import groups_of_rows, report
+
 from stillmark.compute.planner import PUBLISHED_OVER_PLANNED
 
 PAGE = Path(__file__).parent.parent / "benchmarks" / "planner.md"

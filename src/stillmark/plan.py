@@ -156,7 +156,9 @@ class Plan:
         if faults:
             raise UserError("\n".join([f"study `{self.study.name}`: impossible budgets", *faults]))
 
-    def _add(self, stage: str, arm: str, seed: int, inputs: dict[str, Any], needs: list[str], **extra: Any) -> str:
+    def _add(
+        self, stage: str, arm: str, seed: int, inputs: dict[str, Any], needs: list[str], **extra: Any
+    ) -> str:
         content = {"version": METHOD_VERSION, "stage": stage, "inputs": inputs, "needs": needs}
         key = hashlib.sha256(canonical(content).encode()).hexdigest()[:24]
         job = Job(key=key, stage=stage, arm=arm, seed=seed, inputs=inputs, needs=tuple(needs), **extra)
@@ -243,7 +245,9 @@ def response_text(sample: Sample, text: str) -> str:
     if text == "answers":
         return sample.answer
     if sample.solution is None:
-        raise UserError("this task has no reference worked solutions", hint="use `text: answers` or `text: traces`")
+        raise UserError(
+            "this task has no reference worked solutions", hint="use `text: answers` or `text: traces`"
+        )
     return sample.solution
 
 

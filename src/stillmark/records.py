@@ -148,7 +148,9 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=60)
         try:
-            connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;")
+            connection.executescript(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+            )
             connection.executescript(TABLES)
         except sqlite3.DatabaseError as error:
             raise UserError(f"{path}: not a store of records: {error}", hint="move the file away") from error

@@ -65,7 +65,12 @@ def test_this_machine_with_a_peak_of_ones_own():
         ("--student 8b --device h100-sxm --api gpt-99", "no API price"),
         ("--student 8b --device h100-sxm --mfu 40 --pretrain-tokens 1e9", "did you mean"),
         ("--student 8b --device h100-sxm --region Atlantis --pretrain-tokens 1e9", "no grid intensity"),
+        ("--student 8b --device t4 --pretrain-tokens 1e9", "in bf16 is not known"),
         ("--student 8b --device h100-sxm", "nothing to plan"),
+        (
+            "--student 8b --teacher 70b --samples 9 --method live-logits --teacher-api gpt-5 --device h200",
+            "hands over text",
+        ),
     ],
 )
 def test_mistakes_are_user_errors(arguments, match):

@@ -75,6 +75,8 @@ def test_the_cpu_alone_does_not_pass_for_a_gpus_work(tmp_path):
     reading = reading_of([Package()], seconds=2.0, notes=[], device=unknown)
     assert reading.joules is None
     assert any("alone used 40 J" in note for note in reading.notes)
+    tensor = reading_of([Package()], seconds=2.0, notes=[], device=device("tpu-v5e"))
+    assert tensor.joules is None
     known = reading_of([Package()], seconds=2.0, notes=[], device=device("h100-sxm"))
     assert (known.joules, known.method) == (40 + 1400, "estimated")
 

@@ -65,7 +65,7 @@ def test_the_users_file_replaces_ours_for_what_it_names(tmp_path, monkeypatch):
             "greater than 0",
         ),
         ("gpu_hour: []", "Extra inputs"),
-        ("{", "not YAML"),
+        ("{", "not readable as YAML"),
     ],
 )
 def test_a_wrong_price_file_is_refused(tmp_path, text, match):

@@ -9,7 +9,7 @@ import typer
 
 from stillmark.cli.plan_tables import print_plan
 from stillmark.compute.carbon import grid_intensity
-from stillmark.compute.convert import Utilisation
+from stillmark.compute.convert import Utilisation, utilisation_of
 from stillmark.compute.fit import Fit, TrainingSetup, fit
 from stillmark.compute.flops import Recompute
 from stillmark.compute.hardware import Device, device, this_device
@@ -163,6 +163,8 @@ def _hardware(
     prices: Prices,
 ) -> Hardware:
     """Device, utilisations and the price of an hour: the user's, else the middle one that is known."""
+    if peak is None and device.peaks:
+        utilisation_of(device, dtype=dtype, mfu=mfu, basis="")  # says which formats are known
     known_peak = peak or device.peak_flops_per_second(dtype)
     given = " (peak as given)" if peak else f" ({dtype}, dense)"
     offer = prices.middle_gpu_hour(device.name, provider) if usd_per_hour is None else None

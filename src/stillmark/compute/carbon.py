@@ -10,11 +10,11 @@ import functools
 from dataclasses import dataclass
 from importlib import resources
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
 from stillmark.compute.energy import JOULES_PER_KILOWATT_HOUR
 from stillmark.errors import UserError, did_you_mean
+from stillmark.published.read import load_yaml
 
 
 class _SourceEntry(BaseModel):
@@ -52,7 +52,7 @@ class GridIntensity:
 def grid_intensities() -> dict[str, GridIntensity]:
     """Every known region, by its code: ISO 3166 alpha-3 (`FRA`), `US-CA` for a state, `WORLD`."""
     text = resources.files("stillmark.compute").joinpath("grid_intensity.yaml").read_text(encoding="utf-8")
-    file = _GridFile.model_validate(yaml.safe_load(text))
+    file = _GridFile.model_validate(load_yaml(text, "grid_intensity.yaml"))
     return {
         code: GridIntensity(
             region=code,

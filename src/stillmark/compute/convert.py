@@ -52,7 +52,7 @@ def utilisation_of(device: Device, *, dtype: str, mfu: float, basis: str) -> Uti
         known = ", ".join(sorted(device.peaks)) or "none"
         raise UserError(
             f"the peak of `{device.name}` in {dtype} is not known (known: {known}), so hours cannot be told",
-            hint="name another format or device, or give the peak yourself",
+            hint=f"name a format that is known ({known}), another device, or the peak yourself",
         )
     return Utilisation(mfu=mfu, peak_flops_per_second=peak, basis=basis)
 

@@ -17,6 +17,7 @@ never silent: `notes` says which counter was missing and why. Measured and estim
 import importlib
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -159,16 +160,17 @@ def rapl_counters(powercap: Path = POWERCAP) -> tuple[list[Counter], list[str]]:
     return counters, notes
 
 
-def nvml_counters() -> tuple[list[Counter], list[str]]:
-    """The energy counters of the GPUs that NVML sees, and why there are none where there are none."""
+def nvml_counters(indices: Sequence[int] | None = None) -> tuple[list[Counter], list[str]]:
+    """The counters of these GPUs (default: all that NVML sees), or why there are none."""
     try:
         pynvml = importlib.import_module("pynvml")
     except ImportError:
         return [], ["NVML: pynvml is not installed (pip install 'stillmark[energy]')"]
     try:
         pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
-        return [NvmlCounter(pynvml, index) for index in range(count)], []
+        if indices is None:
+            indices = range(pynvml.nvmlDeviceGetCount())
+        return [NvmlCounter(pynvml, index) for index in indices], []
     except pynvml.NVMLError as error:
         return [], [f"NVML: {error}"]
 
@@ -181,14 +183,19 @@ class EnergyMeter:
         *,
         device: Device | None = None,
         num_devices: int = 1,
+        gpu_indices: Sequence[int] | None = None,
         utilisation: float = 1.0,
         powercap: Path = POWERCAP,
     ) -> None:
-        """`utilisation` (0 to 1) is the share of the TDP that an estimate assumes; 1 is an upper bound."""
+        """`gpu_indices`: the GPUs that do the work, as NVML numbers them; others would be counted along.
+
+        `utilisation` (0 to 1) is the share of the TDP that an estimate assumes; 1 is an upper bound.
+        """
         if not 0 < utilisation <= 1:
             raise UserError(f"a utilisation of {utilisation} is not possible: above 0 and at most 1")
         self._device = device
         self._num_devices = num_devices
+        self._gpu_indices = gpu_indices
         self._utilisation = utilisation
         self._powercap = powercap
         self._counters: list[Counter] = []
@@ -206,7 +213,7 @@ class EnergyMeter:
 
     def __enter__(self) -> Self:
         rapl, rapl_notes = rapl_counters(self._powercap)
-        nvml, nvml_notes = nvml_counters() if self._is_gpu else ([], [])
+        nvml, nvml_notes = nvml_counters(self._gpu_indices) if self._is_gpu else ([], [])
         self._counters, self._notes = [*rapl, *nvml], [*rapl_notes, *nvml_notes]
         for counter in self._counters:
             counter.start()
@@ -264,8 +271,9 @@ def reading_of(
             )
         else:
             notes.append(f"{counter.scope}: the counter did not move in {seconds:.3g} s")
-    wanted = "GPU" if device and device.kind == "gpu" else "CPU"
-    if not any(part.scope.startswith(wanted) for part in parts):
+    # RAPL covers a CPU's work and NVML a GPU's; nothing here covers an accelerator's or a phone's.
+    counted = "CPU" if device is None else {"cpu": "CPU", "gpu": "GPU"}.get(device.kind)
+    if counted is None or not any(part.scope.startswith(counted) for part in parts):
         estimate = estimated(device, seconds=seconds, num_devices=num_devices, utilisation=utilisation)
         if estimate:
             parts.append(estimate)

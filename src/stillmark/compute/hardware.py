@@ -19,10 +19,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
 from stillmark.errors import UserError, did_you_mean
+from stillmark.published.read import load_yaml
 
 Kind = Literal["gpu", "accelerator", "soc", "board", "cpu"]
 
@@ -109,7 +109,7 @@ class _HardwareFile(BaseModel):
 @functools.cache
 def _file() -> _HardwareFile:
     text = resources.files("stillmark.compute").joinpath("hardware.yaml").read_text(encoding="utf-8")
-    return _HardwareFile.model_validate(yaml.safe_load(text))
+    return _HardwareFile.model_validate(load_yaml(text, "hardware.yaml"))
 
 
 def _device(name: str, entry: _DeviceEntry) -> Device:

@@ -20,12 +20,14 @@ from stillmark.compute.prices import ApiPrice
 from stillmark.compute.workloads import (
     TEACHER_TRACES,
     Distillation,
+    Method,
     PlannedModel,
     Stage,
     Work,
     answer_flops_of,
     pretraining,
 )
+from stillmark.errors import UserError
 
 ChoiceName = Literal["distil", "pretrain", "teacher", "api"]
 Unit = Literal["usd", "flops"]
@@ -119,6 +121,12 @@ class Plan:
 
 def make_plan(inputs: PlanInputs) -> Plan:
     """Every choice that the inputs allow, each pair compared."""
+    if inputs.teacher_api and inputs.distillation and inputs.distillation.method is not Method.SEQUENCE:
+        raise UserError(
+            f"method `{inputs.distillation.method}` needs the teacher's logits, and "
+            f"{inputs.teacher_api.model} behind an API hands over text",
+            hint="take method `sequence`, or a teacher that runs here",
+        )
     choices = tuple(_choices(inputs))
     units: tuple[Unit, ...] = ("usd", "flops")
     return Plan(
@@ -227,7 +235,8 @@ def _assumptions(inputs: PlanInputs) -> list[str]:
         lines.append(f"training and scoring at {hardware.train}")
         least, most = PUBLISHED_OVER_PLANNED
         lines.append(
-            f"published runs took {least:g} to {most:g} times the hours planned at MFU 40% (benchmarks/planner.md)"
+            f"published runs took {least:g} to {most:g} times the hours planned at MFU 40% "
+            "(benchmarks/planner.md)"
         )
     if hardware.generate:
         lines.append(

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 
 from stillmark.compute.hardware import devices
 from stillmark.errors import UserError, did_you_mean
+from stillmark.published.read import load_yaml, read_text
 
 PRICES_VARIABLE = "STILLMARK_PRICES"
 TOKENS_PER_PRICE = 1_000_000
@@ -159,16 +159,15 @@ def load_prices(path: str | Path | None = None) -> Prices:
 def shipped_prices() -> Prices:
     """What prices.yaml says."""
     text = resources.files("stillmark.compute").joinpath("prices.yaml").read_text(encoding="utf-8")
-    return _prices(_PricesFile.model_validate(yaml.safe_load(text)), "prices.yaml")
+    return _prices(_PricesFile.model_validate(load_yaml(text, "prices.yaml")), "prices.yaml")
 
 
 def _read(path: Path) -> _PricesFile:
     if not path.is_file():
         raise UserError(f"no price file at {path}", hint=f"it is named by `--prices` or {PRICES_VARIABLE}")
+    data = load_yaml(read_text(path), str(path))
     try:
-        return _PricesFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {error}") from error
+        return _PricesFile.model_validate(data or {})
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise UserError(

@@ -41,10 +41,14 @@ def mapping(value: Any) -> Mapping[str, Any]:
 def missing(path: str, name: Any, possible: Mapping[str, Any], noun: str) -> Iterator[str]:
     if isinstance(name, str) and name not in possible:
         near = did_you_mean(name, possible)
-        yield f"{path}: there is no {noun} `{name}`; " + (near or f"{noun}s: " + ", ".join(map(str, possible)))
+        yield f"{path}: there is no {noun} `{name}`; " + (
+            near or f"{noun}s: " + ", ".join(map(str, possible))
+        )
 
 
-def contradictions(name: str, arm: Mapping[str, Any], arms: Mapping[str, Any], num_tasks: int) -> Iterator[str]:
+def contradictions(
+    name: str, arm: Mapping[str, Any], arms: Mapping[str, Any], num_tasks: int
+) -> Iterator[str]:
     """An arm whose own keys do not go together."""
     recipe = mapping(arm.get("recipe"))
     text, loss, kind = recipe.get("text"), recipe.get("loss", "cross_entropy"), arm.get("kind")
