@@ -21,7 +21,7 @@ from stillmark.study.schema import ModelSpec, Recipe, Study
 from stillmark.tasks import Sample, Task, make_task
 
 METHOD_VERSION = 1  # of how stages are carried out: raised when code changes what a stage would record
-SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>")
+SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
 PREVIEW_SAMPLES = 192  # of a task, to predict lengths
 
 

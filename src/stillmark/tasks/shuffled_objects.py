@@ -33,6 +33,10 @@ class ShuffledObjectsTask:
         self.objects = OBJECTS[: settings.objects]
         self.levels = range(settings.min_swaps, settings.max_swaps + 1)
 
+    @property
+    def chance(self) -> float:
+        return 1 / len(self.objects)
+
     def training_key(self) -> dict[str, Any]:
         return self.settings.model_dump(include={"kind", "objects", "min_swaps", "max_swaps"})
 
