@@ -33,6 +33,28 @@ CODEGEN = {**GPT, "n_head": 4}  # its attention is cut in four
 PLAIN = common("head_dim", "num_key_value_heads")
 NO_HEAD_DIM = common("head_dim", num_key_value_heads=3)
 TYPES = ["full_attention", "sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]
+MOE = common(num_experts=5, num_experts_per_tok=3, moe_intermediate_size=13)
+MOE_PLAIN = {key: value for key, value in MOE.items() if key != "head_dim"}
+LOCAL = common(num_local_experts=5, num_experts_per_tok=3)
+ROUTED = common(
+    n_routed_experts=5,
+    num_experts_per_tok=3,
+    moe_intermediate_size=13,
+    n_shared_experts=2,
+    first_k_dense_replace=2,
+    n_group=1,
+    topk_group=1,
+)
+LATENT = {
+    "head_dim": 8,
+    "num_key_value_heads": 6,
+    "kv_lora_rank": 18,
+    "q_lora_rank": 22,
+    "qk_nope_head_dim": 10,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 14,
+}
+MLP_TYPES = ["sparse", "dense", "sparse", "sparse", "dense"]
 
 # model_type -> configs
 CONFIGS: dict[str, list[dict[str, Any]]] = {
@@ -125,6 +147,71 @@ CONFIGS: dict[str, list[dict[str, Any]]] = {
     "starcoder2": [common(), common(use_bias=False, sliding_window=7, **UNTIED)],
     "nemotron": [common(), common(**BIASES)],
     "jais2": [common(), common(attention_bias=False, mlp_bias=False)],
+    "mixtral": [LOCAL, {**LOCAL, "sliding_window": 7, **TIED}],
+    "minimax_m2": [LOCAL],
+    "phimoe": [
+        {**LOCAL, "num_experts_per_tok": 2},
+        {**LOCAL, "num_experts_per_tok": 2, "sliding_window": 7, "lm_head_bias": True, **BIAS},
+    ],
+    "gpt_oss": [LOCAL, {**LOCAL, "sliding_window": 7}, {**LOCAL, "sliding_window": 7, "layer_types": TYPES}],
+    "qwen2_moe": [
+        {**MOE, "shared_expert_intermediate_size": 29},
+        {
+            **MOE,
+            "shared_expert_intermediate_size": 29,
+            "decoder_sparse_step": 2,
+            "qkv_bias": False,
+            "use_sliding_window": True,
+            "sliding_window": 7,
+            "max_window_layers": 3,
+        },
+    ],
+    "qwen3_moe": [
+        MOE,
+        {**MOE, "mlp_only_layers": [1, 3], "use_sliding_window": True, "sliding_window": 7, **BIAS},
+    ],
+    "olmoe": [{**MOE_PLAIN}, {**MOE_PLAIN, **BIAS, "clip_qkv": 8.0}],
+    "flex_olmo": [MOE, {**MOE, **BIAS}],
+    "granitemoe": [LOCAL, {**LOCAL, **BIAS, **TIED}],
+    "granitemoeshared": [LOCAL, {**LOCAL, "shared_intermediate_size": 29}],
+    "hunyuan_v1_moe": [common(num_experts=5, moe_topk=3), common(num_experts=5, moe_topk=3, **BIAS)],
+    "ernie4_5_moe": [
+        common("head_dim", moe_num_experts=5, moe_k=3, moe_intermediate_size=13),
+        common(
+            "head_dim",
+            moe_num_experts=5,
+            moe_k=3,
+            moe_intermediate_size=13,
+            moe_num_shared_experts=0,
+            moe_layer_start_index=0,
+            moe_layer_end_index=3,
+            moe_layer_interval=2,
+            use_bias=True,
+            **UNTIED,
+        ),
+    ],
+    "dots1": [ROUTED, {**ROUTED, "sliding_window": 7, "max_window_layers": 2, **BIAS}],
+    "glm4_moe": [ROUTED, {**ROUTED, "use_qk_norm": True, **BIAS}],
+    "solar_open": [ROUTED, {**ROUTED, **BIAS}],
+    "exaone_moe": [
+        {**MOE, "num_shared_experts": 2, "sliding_window": 7},
+        {**MOE, "num_shared_experts": 1, "mlp_layer_types": MLP_TYPES},
+    ],
+    "hy_v3": [
+        {**MOE, "num_shared_experts": 2},
+        {**MOE, "num_shared_experts": 1, "mlp_layer_types": MLP_TYPES, **BIASES},
+    ],
+    "deepseek_v2": [
+        {**ROUTED, **LATENT},
+        {**ROUTED, **LATENT, "q_lora_rank": None, "first_k_dense_replace": 0, **BIASES},
+    ],
+    "deepseek_v3": [{**ROUTED, **LATENT}, {**ROUTED, **LATENT, "q_lora_rank": None, **BIAS}],
+    "glm4_moe_lite": [{**ROUTED, **LATENT}, {**ROUTED, **LATENT, "mlp_layer_types": MLP_TYPES, **BIAS}],
+    "youtu": [common("head_dim", "num_key_value_heads", **LATENT)],
+    "minicpm3": [
+        common("head_dim", "num_key_value_heads", **LATENT),
+        common("head_dim", "num_key_value_heads", **LATENT, **BIASES, **UNTIED),
+    ],
 }
 
 CASES = [

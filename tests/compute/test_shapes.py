@@ -1,8 +1,8 @@
 """Shapes and formulas against transformers itself, on the meta device.
 
 What both count must be equal to the digit: parameters, forward FLOPs, and forward + backward FLOPs.
-What the counter counts and the formula does not: keys outside a sliding window, which eager attention computes
-and masks; hence `without_windows()`. What the formula counts and the counter does not: nothing.
+What the counter counts and the formula does not: keys outside a sliding window, which eager attention
+computes and masks; hence `without_windows()`. What the formula counts and the counter does not: nothing.
 """
 
 from typing import Any

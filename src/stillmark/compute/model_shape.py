@@ -84,6 +84,10 @@ class Attention:
         """Keys that one query is scored against: the context, or the window where that is shorter."""
         return context_tokens if self.window is None else min(context_tokens, self.window)
 
+    def flops(self, tokens: int, context_tokens: int) -> int:
+        """Scores and weighted values of `tokens` queries that each attend to `context_tokens` keys."""
+        return tokens * self.flops_per_key * self.keys_read(context_tokens)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
@@ -94,6 +98,12 @@ class Layer:
     other_params: int = 0
     is_parallel: bool = False  # attention and feed-forward read the same input (GPT-J, Falcon)
     has_input_norm_weights: bool = True  # trained weights between the residual stream and the attention
+
+    @property
+    def attention_matmuls(self) -> tuple[Matmul, ...]:
+        """The matrices up to the one that reads the heads' outputs."""
+        last = next(i for i, m in enumerate(self.matmuls) if ATTENTION_OUTPUT in m.reads)
+        return self.matmuls[: last + 1]
 
     @property
     def params(self) -> int:
@@ -194,4 +204,4 @@ def absorbed(attention: Attention) -> Attention:
     if attention.latent is None:
         return attention
     rank, rotary = attention.latent
-    return replace(attention, key_size=rank + rotary, value_size=rank, cached_size=rank + rotary)
+    return replace(attention, key_size=rank + rotary, value_size=rank)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stillmark.compute.families.parts import AttentionReader, FfnReader
+from stillmark.compute.families.parts import AttentionReader, Bias, FfnReader, has_bias
 from stillmark.compute.families.reader import ConfigReader
 from stillmark.compute.families.windows import WindowsReader, no_windows
 from stillmark.compute.model_shape import Layer, Matmul, ModelShape
@@ -26,7 +26,7 @@ class Family:
     positions: Count = lambda reader: 0  # learned position embeddings
     embedding_size: Count = lambda reader: reader.hidden_size
     projections: Callable[[ConfigReader], tuple[Matmul, ...]] = lambda reader: ()  # outside the layers
-    head_bias: bool = False
+    head_bias: Bias = False
     has_head_dim: bool = True  # False: `head_dim` in the config is not read
     has_kv_heads: bool = True  # False: `num_key_value_heads` in the config is not read
     is_parallel: Callable[[ConfigReader], bool] = lambda reader: False
@@ -49,7 +49,9 @@ class Family:
             hidden_size=hidden,
             vocab_size=vocab,
             layers=layers,
-            head=Matmul(name="lm_head", inputs=embedding, outputs=vocab, bias=self.head_bias),
+            head=Matmul(
+                name="lm_head", inputs=embedding, outputs=vocab, bias=has_bias(reader, self.head_bias)
+            ),
             is_tied=reader.flag("tie_word_embeddings"),
             embedding_size=embedding,
             position_params=self.positions(reader),

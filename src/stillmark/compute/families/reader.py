@@ -30,9 +30,15 @@ class ConfigReader:
 
     def get(self, name: str) -> Any:
         """The value in the config, else what transformers fills in."""
-        for key in (name, self.aliases.get(name, name)):
-            if key in self.config:
-                return self.config[key]
+        keys = {name, self.aliases.get(name, name)} & set(self.config)
+        values = [self.config[key] for key in sorted(keys)]
+        if any(value != values[0] for value in values):
+            raise UserError(
+                f"config of model_type `{self.model_type}` has two values for one thing: "
+                + ", ".join(f"`{key}` = {self.config[key]!r}" for key in sorted(keys))
+            )
+        if values:
+            return values[0]
         if name in self.defaults:
             return self.defaults[name]
         raise UserError(f"config of model_type `{self.model_type}` has no `{self.aliases.get(name, name)}`")
