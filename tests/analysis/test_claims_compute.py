@@ -23,6 +23,7 @@ from stillmark.analysis.claims_hours import (
     implied_mfu,
     mixed_ratios,
     ratio_of,
+    rl_ratios,
     student_hours,
 )
 from stillmark.analysis.claims_inputs import NotComputable, RatioInputs, gather
@@ -239,6 +240,12 @@ def test_ratios_across_methods_are_refused_unless_asked_for():
     assert all(row.is_mixed for row in rows)
     assert [round(row.ratio) for row in rows] == [9517, 10769, 4759, 5385, 3172, 3590]
     assert "imply 13.9%" in rows[0].note
+
+
+def test_on_policy_distillation_against_reinforcement_learning():
+    """Qwen3 report, Table 21: 17,920 against 1,800 GPU-hours from one checkpoint."""
+    (row,) = rl_ratios(REGISTRY)
+    assert row.ratio == pytest.approx(17_920 / 1_800)
 
 
 def test_different_units_are_no_ratio():

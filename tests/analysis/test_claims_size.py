@@ -59,14 +59,14 @@ def test_it_falls_below_its_own_base_on_instructions():
 
 
 def test_a_maths_verdict_that_depends_on_the_source():
-    """MATH-500: 89.1 by DeepSeek is ahead of 83.6 by more than two standard errors, 86.9 by Microsoft is not."""
+    """MATH-500: 89.1 by DeepSeek is ahead of 83.6 by over two standard errors, 86.9 by Microsoft is not."""
     row = row_of("deepseek-r1-distill-llama-8b", "qwen2.5-72b", "math_500")
     assert (row.pair.student.value, row.depends) == (89.1, True)
     assert {pair.student.value: pair.verdict for pair in row.other_pairs}[86.9] == "tie"
 
 
 def test_math_is_not_math_500_and_strict_is_not_an_average():
-    """Llama-3.3-70B's card has MATH 77.0 and IFEval 92.1; neither can stand beside MATH-500 or prompt-strict."""
+    """Llama-3.3-70B's card has MATH 77.0 and IFEval 92.1: not MATH-500, not prompt-strict."""
     rows = size_claim(REGISTRY, LLAMA, CLAIMS)
     compared = {
         row.benchmark.key for row in rows if row.comparator and row.comparator.id == "llama-3.3-70b-instruct"

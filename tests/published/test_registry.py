@@ -106,6 +106,14 @@ def test_a_range_has_no_single_value():
     assert (epochs.low, epochs.high, epochs.value, epochs.printed) == (2, 3, None, "2-3")
 
 
+def test_answer_lengths_have_their_source():
+    lengths = [length for model in REGISTRY.models for length in model.answer_lengths]
+    assert {(x.model_id, x.benchmark.key, x.tokens) for x in lengths} >= {
+        ("deepseek-r1", "aime_2025", 12_000)
+    }
+    assert all(length.source.url for length in lengths)
+
+
 def test_models_are_found_by_name_and_missed_with_a_hint():
     assert REGISTRY.model("DeepSeek-R1-Distill-Llama-8B").id == "deepseek-r1-distill-llama-8b"
     with pytest.raises(UserError) as error:

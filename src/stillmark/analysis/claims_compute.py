@@ -143,7 +143,7 @@ def ratio_range(inputs: RatioInputs, boundary: Boundary, claim: float) -> RatioR
     The ratio is monotone in each input, so its extremes are at corners of the ranges. Where a stage cannot be
     counted, the rest of the cost is a floor and the ratio has a ceiling only.
     """
-    missing = _why_missing(inputs, boundary)
+    missing = missing_stages(inputs, boundary)
     ratios = [ratio_at(inputs, boundary, known_only=bool(missing), **corner) for corner in corners(inputs)]
     known = [ratio for ratio in ratios if ratio is not None]
     if missing:
@@ -214,7 +214,7 @@ def _flip(
     return 1 / flip if is_inverse else flip
 
 
-def _why_missing(inputs: RatioInputs, boundary: Boundary) -> tuple[str, ...]:
+def missing_stages(inputs: RatioInputs, boundary: Boundary) -> tuple[str, ...]:
     """The reasons that concern the stages of a boundary."""
     stages = BOUNDARIES[boundary]
     needs: dict[Stage, tuple[InputName, ...]] = {

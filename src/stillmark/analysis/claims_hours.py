@@ -191,6 +191,29 @@ def _hours_row(
     )
 
 
+def rl_ratios(registry: Registry) -> tuple[LabelledRatio, ...]:
+    """Published hours of reinforcement learning over those of on-policy distillation, from one checkpoint."""
+    rows = []
+    for model in registry.models:
+        learning = model.figure("gpu_hours_rl_same_start")
+        distillation = model.figure("gpu_hours_on_policy_distillation")
+        if not learning or not distillation or not learning.value or not distillation.value:
+            continue
+        sides = [
+            Side(
+                amount=figure.value or 0.0,
+                unit=figure.unit,
+                method="device-hours",
+                evidence=(Evidence(model_id=model.id, figure=figure),),
+            )
+            for figure in (learning, distillation)
+        ]
+        label = f"{model.name}: reinforcement learning over on-policy distillation, from one checkpoint"
+        note = distillation.note or ""
+        rows.append(ratio_of(label, *sides, allow_mixed=False, note=note))
+    return tuple(rows)
+
+
 def mixed_ratios(
     registry: Registry, inputs: RatioInputs, settings: PublishedSettings
 ) -> tuple[LabelledRatio, ...]:

@@ -11,6 +11,7 @@ from stillmark.errors import UserError, did_you_mean
 from stillmark.published.read import KeyPath, line_of, load_yaml
 from stillmark.published.schema import (
     FIGURES,
+    AnswerLengthEntry,
     BenchmarkEntry,
     BenchmarkFile,
     ConstantEntry,
@@ -91,6 +92,7 @@ def find_problems(file: RegistryFile, known: Known) -> Iterator[Problem]:
         yield from _lineage_problems(path, model, model_ids)
         yield from _figures_problems(path, model, sources)
         yield from _scores_problems(path, model, sources, known.benchmarks)
+        yield from _lengths_problems(path, model, sources, known.benchmarks)
 
 
 def _lineage_problems(path: KeyPath, model: ModelEntry, model_ids: set[str]) -> Iterator[Problem]:
@@ -155,8 +157,6 @@ def _value_problems(here: KeyPath, figure: FigureEntry) -> Iterator[Problem]:
     value = figure.value
     if isinstance(value, str) != (figure.unit == "text"):
         message = f"a number is needed in {figure.unit}, not the text `{value}`"
-        if isinstance(value, str) and _is_number(value):
-            message += f" (YAML reads {value} as text: write {float(value):.4e} with a point and a sign)"
         if not isinstance(value, str):
             message = f"unit `text` needs text, not {value}"
         yield Problem(path=here, message=message)
@@ -209,8 +209,28 @@ def _scores_problems(
         seen.add(identity)
 
 
+def _lengths_problems(
+    path: KeyPath, model: ModelEntry, sources: set[str], benchmarks: Mapping[str, BenchmarkEntry]
+) -> Iterator[Problem]:
+    """Benchmark, source and duplicates of each answer length."""
+    seen: set[tuple[object, ...]] = set()
+    for index, length in enumerate(model.answer_lengths):
+        here = (*path, "answer_lengths", index)
+        if length.benchmark not in benchmarks:
+            hint = did_you_mean(length.benchmark, benchmarks)
+            message = _joined(f"unknown benchmark `{length.benchmark}`", hint)
+            yield Problem(path=(*here, "benchmark"), message=message)
+        yield from _source_problems(here, length, sources)
+        identity = (length.benchmark, length.thinking, length.source, length.where)
+        if identity in seen:
+            yield Problem(path=here, message=f"duplicate: `{length.printed}` from this place stands twice")
+        seen.add(identity)
+
+
 def _source_problems(
-    here: KeyPath, entry: FigureEntry | ScoreEntry | ConstantEntry, sources: set[str]
+    here: KeyPath,
+    entry: FigureEntry | ScoreEntry | ConstantEntry | AnswerLengthEntry,
+    sources: set[str],
 ) -> Iterator[Problem]:
     """Each figure says where it was seen, and the place is described once under `sources`."""
     if entry.source is None:
@@ -292,14 +312,6 @@ def _steps(path: KeyPath, data: Any) -> Iterable[str]:
         else:
             words.append(str(step))
     return words
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _joined(message: str, hint: str | None) -> str:

@@ -1,9 +1,10 @@
 """Reading a registry file: YAML with the faults that YAML hides made loud, and each fault's line.
 
 PyYAML keeps the last of two equal keys and reads `1e23` as text; both would be silent errors in a registry of
-figures, so the first is refused here and the second is explained by the schema's messages (`check.py`).
+figures. Here the first is refused and the second is a number, as in a study file.
 """
 
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,13 @@ class _StrictLoader(_BaseLoader):  # type: ignore[misc]
             )
         mapping: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
         return mapping
+
+
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
 
 
 def load_yaml(text: str, name: str) -> Any:

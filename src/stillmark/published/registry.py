@@ -105,7 +105,22 @@ class Score:
     temperature: float | None
     decoding: str | None
     harness: str | None
-    answer_tokens: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerLength:
+    """Mean tokens per answer of one model on one test set, with its score (percent) in that run."""
+
+    model_id: str
+    benchmark: Benchmark
+    printed: str
+    tokens: float
+    score: float | None
+    thinking: bool | None
+    source: Source
+    reported_by: str
+    where: str | None
+    note: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +149,7 @@ class Model:
     """How it was distilled, in words."""
     figures: tuple[Figure, ...]
     scores: tuple[Score, ...]
+    answer_lengths: tuple[AnswerLength, ...]
 
     def figures_named(self, name: str) -> tuple[Figure, ...]:
         """Every value of one figure, in the file's order: disagreements stay side by side."""
@@ -268,6 +284,15 @@ def _model(entry: ModelEntry, sources: dict[str, Source], benchmarks: dict[str, 
         distillation=entry.method,
         figures=tuple(_figure(figure, sources) for figure in entry.figures),
         scores=tuple(_score(entry.id, score, sources, benchmarks) for score in entry.scores),
+        answer_lengths=tuple(
+            AnswerLength(
+                model_id=entry.id,
+                benchmark=benchmarks[length.benchmark],
+                source=sources[length.source],
+                **length.model_dump(exclude={"benchmark", "source"}),
+            )
+            for length in entry.answer_lengths
+        ),
     )
 
 

@@ -140,8 +140,22 @@ class ScoreEntry(Entry):
     temperature: Number | None = None
     decoding: Name | None = None
     harness: Name | None = None
-    answer_tokens: Number | None = None
-    """Mean tokens generated per answer, where the source says."""
+    note: Name | None = None
+
+
+class AnswerLengthEntry(Entry):
+    """How many tokens a model writes per answer on one test set, and how it scored in that run."""
+
+    benchmark: Name
+    printed: Name
+    tokens: Annotated[Number, Field(gt=0)]
+    """Mean over the answers, hidden reasoning included."""
+    score: Annotated[Number, Field(ge=0, le=100)] | None = None
+    """In percent, of the same run."""
+    thinking: StrictBool | None = None
+    source: Name
+    reported_by: Literal["self", "third-party"]
+    where: Name | None = None
     note: Name | None = None
 
 
@@ -176,6 +190,7 @@ class ModelEntry(Entry):
     method: Name | None = None
     figures: tuple[FigureEntry, ...] = ()
     scores: tuple[ScoreEntry, ...] = ()
+    answer_lengths: tuple[AnswerLengthEntry, ...] = ()
 
 
 class ConstantEntry(Entry):

@@ -99,6 +99,16 @@ class HoursAssumptions(Section):
     )
 
 
+class Density(Section):
+    """When the reference family's fit is good enough to read a size from."""
+
+    least_models: Annotated[int, Field(ge=3)] = 4
+    """Fewer points of the reference family are no fit."""
+    least_r_squared: Fraction = 0.8
+    """Of the line through the points, logit score against log parameters."""
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+
 class PublishedSettings(Section):
     """The `published:` section of a study file."""
 
@@ -107,6 +117,7 @@ class PublishedSettings(Section):
     """Whose ratio is taken apart line by line."""
     reference_family: str = "qwen2.5"
     """The vanilla family that effective sizes are read from (capability density)."""
+    density: Density = Density()
     assumed: Assumptions = Assumptions()
     assumed_for: dict[str, ModelAssumptions] = {}
     hours: HoursAssumptions = HoursAssumptions()
