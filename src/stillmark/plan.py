@@ -194,7 +194,8 @@ class Plan:
 
     def _add_generation(self, name: str, seed: int) -> str:
         arm = self.study.arms[name]
-        assert arm.teacher is not None and arm.recipe.traces is not None, name
+        assert arm.teacher is not None, name
+        assert arm.recipe.traces is not None, name
         traces, lengths = arm.recipe.traces, self.lengths[self.study.task_of(name)]
         response = lengths.response["solutions"]
         num_traces = traces.prompts * traces.samples_per_prompt

@@ -7,9 +7,11 @@ from stillmark.analysis.claims_curves import AnswerPoint, TrainingPoint, answer_
 from stillmark.analysis.claims_hours import (
     ImpliedMfu,
     LabelledRatio,
+    Purchase,
     hours_ratios,
     implied_mfu,
     mixed_ratios,
+    purchase,
     rl_ratios,
 )
 from stillmark.analysis.claims_inputs import Evidence, NotComputable, RatioInputs, gather
@@ -53,6 +55,7 @@ class PaperClaims:
     headline: ModelRatios
     hours: tuple[LabelledRatio, ...]
     against_rl: tuple[LabelledRatio, ...]
+    purchases: tuple[Purchase, ...]
     mixed: tuple[LabelledRatio, ...]
     mixed_refusal: str | None
     """Why ratios across methods are not shown, where they are not."""
@@ -88,6 +91,7 @@ def study_claims(settings: PublishedSettings) -> PaperClaims:
         headline=headline,
         hours=hours_ratios(registry, headline.inputs, settings),
         against_rl=rl_ratios(registry),
+        purchases=tuple(found for item in ratios if (found := purchase(registry, item.inputs))),
         mixed=mixed,
         mixed_refusal=refusal,
         implied_mfu=tuple(

@@ -85,9 +85,7 @@ class RatioRange:
 
 def stage_flops(inputs: RatioInputs, values: Mapping[str, float]) -> dict[Stage, float | None]:
     """FLOPs of each stage at one value of each input; None where an input is missing."""
-    kept = values.get("kept_tokens")
-    if kept is None and "samples" in values and "tokens_per_sample" in values:
-        kept = values["samples"] * values["tokens_per_sample"]
+    kept = kept_tokens(values)
     seen = values.get("tokens_seen")
     if seen is None and kept is not None and "epochs" in values:
         seen = kept * values["epochs"]
@@ -108,6 +106,13 @@ def tokens_at_claim(inputs: RatioInputs, claim: float) -> float:
     """The tokens seen in training at which the ratio of the `student` boundary is the claimed one."""
     values = inputs.values()
     return vanilla_flops(values) / (claim * 6 * values["student_params"])
+
+
+def kept_tokens(values: Mapping[str, float]) -> float | None:
+    """Tokens of the teacher that the student trains on, counted once: published, or samples x tokens each."""
+    if "kept_tokens" in values:
+        return values["kept_tokens"]
+    return _times(values.get("samples"), values.get("tokens_per_sample"))
 
 
 def vanilla_flops(values: Mapping[str, float]) -> float:

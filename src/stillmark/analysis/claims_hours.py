@@ -6,7 +6,7 @@ whose sides were counted in different ways is refused unless it is asked for, an
 
 from dataclasses import dataclass
 
-from stillmark.analysis.claims_compute import stage_flops
+from stillmark.analysis.claims_compute import corners, kept_tokens, stage_flops
 from stillmark.analysis.claims_inputs import Evidence, RatioInputs, params_evidence
 from stillmark.errors import UserError
 from stillmark.published.registry import Constant, Figure, Model, Registry
@@ -48,6 +48,40 @@ class ImpliedMfu:
     hours: Evidence
     peak: Constant
     mfu: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Purchase:
+    """What the kept tokens of a distillation would cost at the teacher's list price for output."""
+
+    model: Model
+    tokens_low: float
+    tokens_high: float
+    price: Evidence
+    """USD per million tokens."""
+    usd_low: float
+    usd_high: float
+
+
+def purchase(registry: Registry, inputs: RatioInputs) -> Purchase | None:
+    """The price of a student's kept tokens; None where the teacher has no list price or it gave logits."""
+    teacher = registry.find(inputs.model.teacher_ids[0] if inputs.model.teacher_ids else None)
+    price = teacher.figure("api_price_output") if teacher else None
+    if teacher is None or price is None or price.value is None or inputs.is_logit_distillation:
+        return None
+    amounts = [kept_tokens(inputs.values(**corner)) for corner in corners(inputs)]
+    known = [amount for amount in amounts if amount is not None]
+    if not known:
+        return None
+    low, high = min(known), max(known)
+    return Purchase(
+        model=inputs.model,
+        tokens_low=low,
+        tokens_high=high,
+        price=Evidence(model_id=teacher.id, figure=price),
+        usd_low=low * price.value / 1e6,
+        usd_high=high * price.value / 1e6,
+    )
 
 
 def ratio_of(

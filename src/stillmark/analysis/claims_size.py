@@ -27,6 +27,14 @@ from stillmark.published.settings import Claims
 
 Verdict = Literal["supported", "tie", "contradicted", "unknown"]
 
+VERDICT_WORDS: dict[str, str] = {
+    "supported": "ahead",
+    "tie": "level",
+    "contradicted": "behind",
+    "unknown": "not comparable",
+}
+"""What a verdict says of the distilled model."""
+
 SETTINGS = {
     "source": "source",
     "reported_by": "reported by",

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from stillmark.analysis.curves import Curve, CurvePoint
-from stillmark.compute.ledger import NOTHING, Amount, Boundary, total, within
+from stillmark.compute.ledger import NOTHING, Amount, Boundary, Part, total, within
 from stillmark.plan import Job, Plan
 from stillmark.records import LedgerEntry, Outcome, SampleRecord, Store
 from stillmark.study import Study
@@ -17,7 +18,7 @@ class CheckpointCost:
     """One checkpoint of one arm and seed: what was spent up to it, part by part."""
 
     index: int
-    parts: dict[Boundary, Amount]
+    parts: dict[Part, Amount]
 
     def within(self, boundary: Boundary) -> Amount:
         return within(boundary, self.parts)
@@ -56,19 +57,19 @@ class Lineage:
         """Spending up to each checkpoint that is recorded, in order."""
         spec = self.study.arms[arm]
         entries = self.store.ledger(self.plan.train_keys[arm, seed])
-        fixed = {Boundary.TEACHER: NOTHING, Boundary.BASE: NOTHING}
+        fixed = {Part.TEACHER: NOTHING, Part.BASE: NOTHING}
         if spec.teacher:
             making = self.made(spec.teacher, seed)
-            fixed[Boundary.TEACHER] = making.shared_by(self.students_per_teacher)
+            fixed[Part.TEACHER] = making.shared_by(self.students_per_teacher)
         if spec.base:
-            fixed[Boundary.BASE] = self.made(spec.base, seed)
+            fixed[Part.BASE] = self.made(spec.base, seed)
         generation = self.generation(arm, seed)
         costs = []
         for checkpoint in self.store.checkpoints(self.plan.train_keys[arm, seed]):
             until = [entry for entry in entries if entry.index <= checkpoint.index]
             parts = {
-                Boundary.STUDENT: total(only(until, "train")),
-                Boundary.GENERATION: generation + total(only(until, "teacher_forward")),
+                Part.STUDENT: total(only(until, "train")),
+                Part.GENERATION: generation + total(only(until, "teacher_forward")),
                 **fixed,
             }
             costs.append(CheckpointCost(index=checkpoint.index, parts=parts))
@@ -82,7 +83,7 @@ class Lineage:
     def made(self, arm: str, seed: int) -> Amount:
         """Everything that the arm's final model took, its own teacher and base included."""
         costs = self.checkpoint_costs(arm, seed)
-        return costs[-1].within(Boundary.BASE) if costs else NOTHING
+        return costs[-1].within(Boundary.EVERYTHING) if costs else NOTHING
 
     def traces(self, arm: str, seed: int) -> dict[Outcome, int]:
         """How the teacher's traces for an arm ended, by outcome; empty where it has none."""
@@ -96,7 +97,7 @@ class Lineage:
         for cost in self.checkpoint_costs(arm, seed):
             if self.evaluation(arm, seed, cost.index).key not in self.finished:
                 continue
-            flops = cost.parts[Boundary.STUDENT].flops
+            flops = cost.parts[Part.STUDENT].flops
             assert flops is not None, "training is counted"
             points.append(CurvePoint(flops=flops, correct=correctness(self.samples(arm, seed, cost.index))))
         return Curve(arm=arm, seed=seed, points=tuple(points)) if points else None
@@ -116,8 +117,9 @@ class ExtraCost:
         key = (curve.arm, curve.seed, point.flops)
         if key not in self._extra:
             for cost in self.lineage.checkpoint_costs(curve.arm, curve.seed):
-                own, whole = cost.parts[Boundary.STUDENT].flops, cost.within(self.boundary).flops
-                assert own is not None and whole is not None, "every stage of a study is counted"
+                own, whole = cost.parts[Part.STUDENT].flops, cost.within(self.boundary).flops
+                assert own is not None, "training is counted"
+                assert whole is not None, "every stage of a study is counted"
                 self._extra[curve.arm, curve.seed, own] = whole - own
         return self._extra[key]
 
@@ -126,7 +128,7 @@ def only(entries: list[LedgerEntry], part: str) -> list[LedgerEntry]:
     return [entry for entry in entries if entry.part == part]
 
 
-def correctness(samples: list[SampleRecord]) -> np.ndarray:  # type: ignore[type-arg]
+def correctness(samples: list[SampleRecord]) -> npt.NDArray[np.float64]:
     """1 where correct, 0 where not, NaN where the harness failed; in the items' order."""
     value = dict.fromkeys(Outcome, 0.0) | {Outcome.CORRECT: 1.0, Outcome.ERROR: float("nan")}
     return np.array([value[sample.outcome] for sample in samples])

@@ -1,10 +1,10 @@
 """Adds up compute within a boundary, and divides it only where both sides were obtained in the same way.
 
-A boundary says which stages count. They nest: each takes in all of the one before.
+What a model took has four parts, and a boundary says which of them count:
   student     training the model itself, from the weights that it starts from
-  generation  + what the teacher did for it: traces written (rejected ones too) and logits computed
-  teacher     + the teacher's own making, shared by k students
-  base        + the making of the weights that it started from
+  generation  what the teacher did for it: traces written (rejected ones too) and logits computed
+  teacher     the teacher's own making, shared by k students
+  base        the making of the weights that it started from
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,18 +15,35 @@ from stillmark.errors import UserError
 from stillmark.records import LedgerEntry, Method
 
 
-class Boundary(StrEnum):
+class Part(StrEnum):
     STUDENT = "student"
     GENERATION = "generation"
     TEACHER = "teacher"
     BASE = "base"
 
 
+class Boundary(StrEnum):
+    STUDENT = "student"
+    GENERATION = "generation"
+    TEACHER = "teacher"
+    BASE = "base"
+    EVERYTHING = "everything"
+
+
+PARTS_WITHIN: dict[Boundary, tuple[Part, ...]] = {
+    Boundary.STUDENT: (Part.STUDENT,),
+    Boundary.GENERATION: (Part.STUDENT, Part.GENERATION),
+    Boundary.TEACHER: (Part.STUDENT, Part.GENERATION, Part.TEACHER),
+    Boundary.BASE: (Part.STUDENT, Part.GENERATION, Part.BASE),
+    Boundary.EVERYTHING: tuple(Part),
+}
+
 BOUNDARY_WORDS = {
-    Boundary.STUDENT: "training the model itself",
+    Boundary.STUDENT: "training the model itself, and nothing else",
     Boundary.GENERATION: "and the teacher's work for it: traces, rejected ones too, and logits",
-    Boundary.TEACHER: "and the making of the teacher",
-    Boundary.BASE: "and the making of the weights it started from",
+    Boundary.TEACHER: "and the making of the teacher, shared by k students",
+    Boundary.BASE: "training, the teacher's work for it, and the making of the weights it started from",
+    Boundary.EVERYTHING: "all of these",
 }
 
 
@@ -77,13 +94,11 @@ def total(entries: Iterable[LedgerEntry]) -> Amount:
     return amount
 
 
-def within(boundary: Boundary, parts: Mapping[Boundary, Amount]) -> Amount:
-    """What a boundary takes in: its own part and those of all before it. A part that is not there took nothing."""
+def within(boundary: Boundary, parts: Mapping[Part, Amount]) -> Amount:
+    """What a boundary takes in. A part that is not there took nothing."""
     amount = NOTHING
-    for name in Boundary:
-        amount += parts.get(name, NOTHING)
-        if name is boundary:
-            break
+    for part in PARTS_WITHIN[boundary]:
+        amount += parts.get(part, NOTHING)
     return amount
 
 

@@ -66,7 +66,10 @@ def matmul_rate() -> float:
 def print_preview(preview: dict[str, Any]) -> None:
     """The preview as a table on stdout."""
     console = Console()
-    table = Table(title=f"{preview['name']}: what would be run, over {len(preview['seeds'])} seeds", title_justify="left")
+    table = Table(
+        title=f"{preview['name']}: what would be run, over {len(preview['seeds'])} seeds",
+        title_justify="left",
+    )
     for name in ("arm", "kind", "stage"):
         table.add_column(name, overflow="fold")
     for name in ("jobs", "params", "tokens", "TFLOP", "core-seconds"):

@@ -89,9 +89,11 @@ def describe(fault: Any, raw: Mapping[str, Any]) -> str:
         near = did_you_mean(str(value), possible_values)
         return f"{path}: `{value}` is not possible; " + (near or "possible: " + ", ".join(possible_values))
     message = fault["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
-    if isinstance(value, (dict, list)) and kind not in ("too_short", "too_long"):
-        value = f"a {'mapping' if isinstance(value, dict) else 'list'}"
-    return f"{path}: should be {message}, is {value!r}" if message != fault["msg"] else f"{path}: {message}"
+    if message == fault["msg"]:
+        return f"{path}: {message}"
+    is_nested = isinstance(value, (dict, list))
+    shown = f"a {'mapping' if isinstance(value, dict) else 'list'}" if is_nested else repr(value)
+    return f"{path}: should be {message}, is {shown}"
 
 
 def possible_keys(location: tuple[int | str, ...]) -> list[str]:

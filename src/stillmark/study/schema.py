@@ -38,7 +38,7 @@ class ShuffledObjects(Strict):
     kind: Literal["shuffled_objects"]
     objects: Annotated[int, Field(ge=3, le=7)] = 5
     min_swaps: Annotated[int, Field(ge=0)] = 1
-    max_swaps: Annotated[int, Field(gt=0, le=20)] = 6
+    max_swaps: Annotated[int, Field(ge=0, le=20)] = 6
     test_samples: Count = 300
     validation_samples: Count = 120
 
