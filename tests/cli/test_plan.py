@@ -1,16 +1,20 @@
 """`stillmark plan` from the outside: tables, JSON, and errors that say what was possible."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from stillmark.cli.plan import plan_command
+from stillmark.cli.plan import PLAN_EPILOG, plan_command
 from stillmark.errors import UserError
 
-APP = typer.Typer()
-APP.command(name="plan")(plan_command)
+APP = typer.Typer(rich_markup_mode=None)
+APP.command("plan", epilog=PLAN_EPILOG)(plan_command)
+SOURCE = Path(__file__).parents[2] / "src"
 RUN = CliRunner(env={"COLUMNS": "160", "TERM": "dumb"})
 R1 = (
     "--student 8.03b --teacher 671b-a37b --samples 804745 --prompt-tokens 0 --answer-tokens 5355.3 --epochs 2"
@@ -67,6 +71,8 @@ def test_this_machine_with_a_peak_of_ones_own():
         ("--student 8b --device h100-sxm --region Atlantis --pretrain-tokens 1e9", "no grid intensity"),
         ("--student 8b --device t4 --pretrain-tokens 1e9", "in bf16 is not known"),
         ("--student 8b --device h100-sxm", "nothing to plan"),
+        ("--student 8b --teacher 70b --samples 9 --device h200 --method sequnce", "did you mean `sequence`"),
+        ("--student 8b --device h200 --pretrain-tokens 1e9 --sharding zero3", "sharding: none, optimizer"),
         (
             "--student 8b --teacher 70b --samples 9 --method live-logits --teacher-api gpt-5 --device h200",
             "hands over text",
@@ -79,6 +85,22 @@ def test_mistakes_are_user_errors(arguments, match):
     assert match in str(done.exception)
 
 
-def test_help_shows_examples():
+def test_help_shows_examples_that_run():
     done = run("--help")
-    assert "stillmark plan --student" in done.output
+    examples = [
+        line.strip() for line in PLAN_EPILOG.splitlines() if line.strip().startswith("stillmark plan")
+    ]
+    assert len(examples) > 2
+    for example in examples:
+        assert example in done.output
+        if "config.json" not in example:
+            planned = run(example.removeprefix("stillmark plan "))
+            assert planned.exit_code == 0, planned.exception
+
+
+def test_the_command_loads_nothing_until_it_is_called():
+    code = (
+        "import sys; import stillmark.cli.plan; "
+        "assert not {m for m in sys.modules if m.startswith(('stillmark.compute', 'yaml', 'rich.table'))}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(SOURCE)})

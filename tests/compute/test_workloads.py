@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from stillmark.compute import method_flops
 from stillmark.compute.flops import forward_flops, generate_flops, train_flops
 from stillmark.compute.planned_model import planned_model
 from stillmark.compute.shapes import shape_from_config
@@ -95,6 +96,25 @@ def test_each_method_by_shape_is_the_flops_formulas_added_up(method, reads, writ
         + writes * generate_flops(model.shape, prompt_tokens=20, new_tokens=12)
     )
     assert sum(stage.flops for stage in plan.stages()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("method", "counted"),
+    [
+        (Method.SEQUENCE, method_flops.sequence_level),
+        (Method.LIVE_LOGITS, method_flops.live_logits),
+        (Method.CACHED_LOGITS, method_flops.cached_logits),
+        (Method.ON_POLICY, method_flops.on_policy),
+    ],
+)
+def test_the_plan_counts_what_the_ledger_counts(method, counted):
+    model = shaped()
+    plan = Distillation(
+        student=model, teacher=model, samples=30, prompt_tokens=20, answer_tokens=12, epochs=3, method=method
+    )
+    samples = method_flops.Samples(num_samples=30, prompt_tokens=20, answer_tokens=12, epochs=3)
+    ledger = counted(model.shape, model.shape, samples)
+    assert sum(stage.flops for stage in plan.stages()) == pytest.approx(ledger.total)
 
 
 def test_by_size_and_by_shape_agree_where_attention_is_small():

@@ -200,10 +200,9 @@ def activation_bytes(
     """
     tokens = sequence_tokens * sequences
     each = [layer_bytes_per_token(layer, shape.hidden_size, compute_bytes) for layer in shape.layers]
+    kept = sum(each)
     if recompute is Recompute.LAYERS:
         kept = len(each) * shape.hidden_size * compute_bytes + max(each)
-    else:
-        kept = sum(each)
     return tokens * (kept + norm_bytes_per_token(shape.hidden_size, compute_bytes))
 
 
