@@ -1,4 +1,4 @@
-"""The paper report: figures to the digit, every number with its source, all text escaped, nothing from outside."""
+"""The paper report: figures to the digit, every number with its source, all text escaped, self-contained."""
 
 import csv
 import io

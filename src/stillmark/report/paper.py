@@ -15,26 +15,21 @@ from stillmark.analysis.claims import PaperClaims, study_claims
 from stillmark.published.settings import PublishedSettings
 from stillmark.report.paper_cells import Cell, Table
 from stillmark.report.paper_compute import (
-    distillation_hours_table,
     headline_table,
-    hours_table,
-    implied_mfu_table,
     inputs_table,
     not_computable_table,
-    purchases_table,
     ratios_table,
     thresholds_table,
 )
-from stillmark.report.paper_page import page
-from stillmark.report.paper_scores import (
-    answers_table,
-    curve_table,
-    density_table,
-    disagreements_table,
-    own_base_table,
-    size_summary_table,
-    size_table,
+from stillmark.report.paper_hours import (
+    distillation_hours_table,
+    hours_table,
+    implied_mfu_table,
+    purchases_table,
 )
+from stillmark.report.paper_page import page
+from stillmark.report.paper_scores import answers_table, curve_table, density_table, disagreements_table
+from stillmark.report.paper_size import own_base_table, size_summary_table, size_table
 
 BUILDERS = (
     headline_table,
