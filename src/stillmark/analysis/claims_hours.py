@@ -24,6 +24,8 @@ class Side:
     unit: str
     method: str
     evidence: tuple[Evidence, ...] = ()
+    detail: str = ""
+    """The method in full, where a part of the amount was had in another way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,12 +214,14 @@ def _hours_row(
             unit="device-hours",
             method="device-hours",
             evidence=(Evidence(model_id=base.id, figure=vanilla),),
+            detail="published hours",
         ),
         Side(
             amount=total,
             unit="device-hours",
             method="device-hours",
             evidence=(Evidence(model_id=teacher.id, figure=figure),),
+            detail=f"published hours of the teacher + 6ND of the student at an MFU of {hours.student_mfu:g}",
         ),
         allow_mixed=False,
         note=f"the student's {own:,.0f} H100-hours are 6ND at an MFU of {hours.student_mfu:g} "
@@ -268,7 +272,7 @@ def mixed_ratios(
                 note += f"; hours and 6ND imply {implied.mfu:.1%}: this is {mfu / implied.mfu:.1f} times 6ND"
             rows.append(
                 ratio_of(
-                    f"mixed: hours at an MFU of {mfu:g} over 6ND of {epochs:g} epochs",
+                    f"mixed: hours at an MFU of {mfu:g} over 6ND of {epochs:g} epoch{'s' * (epochs != 1)}",
                     Side(
                         amount=vanilla.value * SECONDS_PER_HOUR * peak * mfu,
                         unit="FLOP",

@@ -49,7 +49,8 @@ def _labelled_row(claims: PaperClaims, row: LabelledRatio) -> Row:
     vanilla = evidence_references(claims.registry, row.vanilla.evidence)
     inputs = input_references(claims.registry, claims.headline.inputs.inputs.values())
     distilled = evidence_references(claims.registry, row.distilled.evidence) or inputs
-    methods = f"{row.vanilla.method} over {row.distilled.method}"
+    sides = [side.detail or side.method for side in (row.vanilla, row.distilled)]
+    methods = " over ".join(sides)
     return Row(
         cells={
             "label": text_cell(row.label),

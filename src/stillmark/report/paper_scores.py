@@ -130,7 +130,8 @@ def density_table(claims: PaperClaims) -> Table:
         f"a fit with "
         f"R squared below {rules.least_r_squared:g} or fewer than {rules.least_models} models is refused. "
         f"After the "
-        "densing law (arXiv:2412.04315), fitted on scores where the law goes by way of a loss.",
+        "densing law (arXiv:2412.04315), fitted on scores where the law goes by way of a loss. A reasoning model "
+        "writes many times the tokens of the reference family, so this is not density at equal compute of an answer.",
         columns=(
             Column(key="model", title="distilled model"),
             Column(key="benchmark", title="benchmark"),

@@ -30,7 +30,9 @@ def size_table(claims: PaperClaims) -> Table:
         f"is a "
         f"difference of at most {claims.settings.claims.tie_margin_points:g} points or "
         f"{claims.settings.claims.tie_z:g} standard errors, whichever is more. Comparators from "
-        f"{claims.settings.claims.nearest_multiple:g} times are shown too and marked.",
+        f"{claims.settings.claims.nearest_multiple:g} times are shown too and marked. A distilled "
+        f"reasoning model writes many times the tokens of a "
+        "vanilla one: equal size is not equal compute of an answer.",
         columns=_size_columns(),
         rows=tuple(_size_row(claims, row) for row in claims.size_rows),
     )
