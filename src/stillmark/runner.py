@@ -21,15 +21,14 @@ from stillmark.errors import UserError
 from stillmark.plan import Job, Plan
 from stillmark.provenance import provenance
 from stillmark.records import Store
-from stillmark.study import study_from_text
+from stillmark.study import Study
 
 
-def run_study(text: str, name: str, folder: Path, *, workers: int | None = None, quiet: bool = False) -> int:
+def run_study(study: Study, text: str, folder: Path, *, workers: int | None = None, quiet: bool = False) -> int:
     """Carries out what is not yet recorded of a study in `folder`; returns how many jobs that was.
 
     Ctrl-C and `kill -9` lose no record; the same call goes on. Raises UserError for a study that is at fault.
     """
-    study = study_from_text(text, name)
     plan = Plan(study)
     folder.mkdir(parents=True, exist_ok=True)
     with only_runner(folder):
@@ -40,7 +39,7 @@ def run_study(text: str, name: str, folder: Path, *, workers: int | None = None,
         if todo:
             workers = workers or max(1, (os.cpu_count() or 1) // (study.threads or os.cpu_count() or 1))
             with progress_bar(plan, todo, quiet) as bar:
-                run_jobs(todo, text, folder, workers, bar)
+                run_jobs(todo, study, folder, workers, bar)
         store.close()
     return len(todo)
 
@@ -100,12 +99,12 @@ def progress_bar(plan: Plan, todo: list[Job], quiet: bool) -> Iterator[Bar]:
         yield Bar(progress, todo)
 
 
-def run_jobs(todo: list[Job], text: str, folder: Path, workers: int, bar: Bar) -> None:
+def run_jobs(todo: list[Job], study: Study, folder: Path, workers: int, bar: Bar) -> None:
     """Starts each job once its needs are finished, the longest chain's first."""
     context = multiprocessing.get_context("spawn")
     messages: Any = context.Queue()
     pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=begin_worker, initargs=(os.getpid(), text, folder, messages)
+        workers, mp_context=context, initializer=begin_worker, initargs=(os.getpid(), study, folder, messages)
     )
     waiting = {job.key: job for job in todo}
     running: dict[Future[None], Job] = {}
@@ -145,13 +144,12 @@ def drain(messages: Any, bar: Bar) -> None:
 _worker: dict[str, Any] = {}
 
 
-def begin_worker(parent: int, text: str, folder: Path, messages: Any) -> None:
+def begin_worker(parent: int, study: Study, folder: Path, messages: Any) -> None:
     """Loads the study once a process, leaves Ctrl-C to the parent, and ends when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=end_with, args=(parent,), daemon=True).start()
-    plan = Plan(study_from_text(text))
-    _worker.update(plan=plan, store=Store.create(folder / "records.sqlite"), messages=messages)
+    _worker.update(plan=Plan(study), store=Store.create(folder / "records.sqlite"), messages=messages)
 
 
 def end_with(parent: int) -> None:

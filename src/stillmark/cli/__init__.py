@@ -3,12 +3,17 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
 
+from stillmark.cli.plan import PLAN_EPILOG, plan_command
+from stillmark.cli.published import app as published_app
 from stillmark.errors import UserError
+
+if TYPE_CHECKING:
+    from stillmark.study import PublishedStudy
 
 app = typer.Typer(
     name="stillmark",
@@ -33,9 +38,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 def check(study: StudyPath, as_json: AsJson = False) -> None:
     """Check a study file whole and print what it would run, with predicted FLOPs and time. Runs nothing."""
     from stillmark.report.preview import preview_of, print_preview
-    from stillmark.study import load_study
+    from stillmark.study import PublishedStudy, load_study
 
-    preview = preview_of(load_study(study))
+    checked = load_study(study)
+    if isinstance(checked, PublishedStudy):
+        print(f"{study} is sound: a study of published figures, which trains nothing", file=sys.stderr)
+        return
+    preview = preview_of(checked)
     write_json(preview) if as_json else print_preview(preview)
 
 
@@ -49,17 +58,31 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run what is not yet recorded of a study, then write its report. Stopped at any moment, it goes on."""
-    from stillmark.report.write import conclude, print_conclusion
-    from stillmark.runner import run_study
-    from stillmark.study import load_study
+    from stillmark.study import PublishedStudy, load_study
 
     checked = load_study(study)
     folder = out or Path("runs") / checked.name
-    num_jobs = run_study(study.read_text(encoding="utf-8"), str(study), folder, workers=workers)
-    if num_jobs == 0 and (folder / "report.html").is_file():
+    if isinstance(checked, PublishedStudy):
+        run_published(checked, folder, as_json)
+        return
+    from stillmark.report.write import conclude, print_conclusion
+    from stillmark.runner import run_study
+
+    num_jobs = run_study(checked, study.read_text(encoding="utf-8"), folder, workers=workers)
+    if num_jobs == 0:
         print(f"everything in {folder} is up to date: nothing to run", file=sys.stderr)
     conclusion = conclude(folder, is_changed=num_jobs > 0)
     write_json(conclusion) if as_json else print_conclusion(conclusion)
+
+
+def run_published(study: "PublishedStudy", folder: Path, as_json: bool) -> None:
+    """A study of published figures: tables and a page, in seconds."""
+    from stillmark.report.paper import paper_as_dict, paper_study, print_paper, write_paper_report
+
+    result = paper_study(study.published)
+    page = write_paper_report(result, folder)
+    write_json(paper_as_dict(result)) if as_json else print_paper(result)
+    print(f"report: {page}", file=sys.stderr)
 
 
 @app.command(epilog="Example: stillmark report runs/quickstart")
@@ -78,6 +101,10 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
 
     conclusion = conclusion_of(folder)
     write_json(conclusion) if as_json else print_conclusion(conclusion)
+
+
+app.command("plan", epilog=PLAN_EPILOG)(plan_command)
+app.add_typer(published_app, name="published")
 
 
 @app.callback(invoke_without_command=True)

@@ -33,18 +33,17 @@ class ShuffledObjectsTask:
     def __init__(self, settings: ShuffledObjects) -> None:
         self.settings = settings
         self.people = PEOPLE[: settings.objects]
-        self.objects = OBJECTS[: settings.objects]
         self.levels = range(settings.min_swaps, settings.max_swaps + 1)
 
     @property
     def chance(self) -> float:
-        return 1 / math.factorial(len(self.objects))
+        return 1 / math.factorial(len(self.people))
 
     def training_key(self) -> dict[str, Any]:
         return self.settings.model_dump(include={"kind", "objects", "min_swaps", "max_swaps"})
 
     def words(self) -> list[str]:
-        return [";", ":", "?", *self.people, *self.objects]
+        return [";", ":", "?", *self.people, *OBJECTS]
 
     def training_sample(self, seed: int, index: int) -> Sample:
         stream = random.Random(f"{self.kind} train {seed} {index}")
@@ -74,13 +73,13 @@ class ShuffledObjectsTask:
 
     def too_few(self, split: Split) -> UserError:
         return UserError(
-            f"shuffled_objects with {len(self.objects)} objects and {self.levels[0]} swaps or more has too few "
+            f"shuffled_objects with {len(self.people)} objects and {self.levels[0]} swaps or more has too few "
             f"different questions for its {split} samples",
             hint="ask for fewer samples, or raise `objects` or `min_swaps`",
         )
 
     def compose(self, stream: random.Random, level: int) -> Sample:
-        held = dict(zip(self.people, stream.sample(self.objects, len(self.objects)), strict=True))
+        held = dict(zip(self.people, stream.sample(OBJECTS, len(self.people)), strict=True))
         question = [f"{person} {thing} ;" for person, thing in held.items()]
         steps = []
         for _ in range(level):
@@ -103,7 +102,7 @@ class ShuffledObjectsTask:
             return Outcome.ERROR
         if stop_reason == "length":
             return Outcome.TRUNCATED
-        answer = reply.split()[-len(self.objects) :]
-        if len(answer) < len(self.objects) or not set(answer) <= set(self.objects):
+        answer = reply.split()[-len(self.people) :]
+        if len(answer) < len(self.people) or not set(answer) <= set(OBJECTS):
             return Outcome.UNPARSED
         return Outcome.CORRECT if answer == target.split() else Outcome.WRONG
