@@ -28,7 +28,7 @@ from stillmark.analysis.claims_hours import (
 )
 from stillmark.analysis.claims_inputs import NotComputable, RatioInputs, gather
 from stillmark.errors import UserError
-from stillmark.published.load import load_registry
+from stillmark.published.registry import load_registry
 from stillmark.published.settings import PublishedSettings
 
 REGISTRY = load_registry()

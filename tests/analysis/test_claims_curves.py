@@ -4,7 +4,7 @@ import pytest
 
 from stillmark.analysis.claims_compute import BOUNDARIES
 from stillmark.analysis.claims_curves import answer_points, training_compute, training_points
-from stillmark.published.load import load_registry
+from stillmark.published.registry import load_registry
 from stillmark.published.settings import PublishedSettings
 
 REGISTRY = load_registry()

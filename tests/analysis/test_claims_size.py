@@ -12,7 +12,7 @@ from stillmark.analysis.claims_size import (
     standard_error,
     tie_limit,
 )
-from stillmark.published.load import load_registry
+from stillmark.published.registry import load_registry
 from stillmark.published.settings import Claims
 
 REGISTRY = load_registry()

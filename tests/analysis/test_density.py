@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stillmark.analysis.density import density_rows, fit_line, inverse_interval, reference_fit
-from stillmark.published.load import load_registry
+from stillmark.published.registry import load_registry
 from stillmark.published.settings import Density
 
 REGISTRY = load_registry()

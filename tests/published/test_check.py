@@ -8,7 +8,7 @@ import pytest
 from tests.paths import ROOT
 
 from stillmark.errors import UserError
-from stillmark.published.load import check_file, load_registry, load_with
+from stillmark.published.registry import check_file, load_registry, load_with
 
 GOOD = """\
 schema: 1

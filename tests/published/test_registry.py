@@ -7,7 +7,7 @@ import yaml
 from tests.paths import SHARED
 
 from stillmark.errors import UserError
-from stillmark.published.load import load_registry
+from stillmark.published.registry import load_registry
 
 REGISTRY = load_registry()
 

@@ -18,8 +18,7 @@ from stillmark.analysis.claims_inputs import Evidence, NotComputable, RatioInput
 from stillmark.analysis.claims_size import SizeRow, against_own_base, size_claim
 from stillmark.analysis.density import DensityRow, density_rows
 from stillmark.errors import UserError
-from stillmark.published.load import load_with
-from stillmark.published.registry import Model, Registry, Score
+from stillmark.published.registry import Model, Registry, Score, load_with
 from stillmark.published.settings import PublishedSettings
 
 

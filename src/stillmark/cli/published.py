@@ -176,7 +176,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a registry file of your own: one line for each fault, or what the file would add."""
-    from stillmark.published.load import check_file, load_registry
+    from stillmark.published.registry import check_file, load_registry
 
     checked = check_file(file, load_registry())
     added: dict[str, Any] = {
@@ -196,7 +196,7 @@ def check(
 
 
 def _registry(files: list[Path] | None) -> "Registry":
-    from stillmark.published.load import load_with
+    from stillmark.published.registry import load_with
 
     return load_with(files or [])
 
