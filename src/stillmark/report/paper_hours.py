@@ -21,7 +21,10 @@ TOKEN_INPUTS: tuple[InputName, ...] = ("kept_tokens", "samples", "tokens_per_sam
 
 def hours_table(claims: PaperClaims) -> Table:
     """Ratios of device-hours, and those across methods where they are asked for."""
-    rows = [_labelled_row(claims, row) for row in (*claims.hours, *claims.against_rl, *claims.mixed)]
+    rows = [
+        _labelled_row(claims, row)
+        for row in (*claims.hours, *claims.against_rl, *claims.with_logits, *claims.mixed)
+    ]
     intro = "Hours become FLOPs, or the reverse, only at a stated MFU. "
     if claims.mixed:
         intro += "Rows marked `mixed` divide two numbers that were counted in different ways: asked for in "
