@@ -24,7 +24,9 @@ from stillmark.records import Store
 from stillmark.study import Study
 
 
-def run_study(study: Study, text: str, folder: Path, *, workers: int | None = None, quiet: bool = False) -> int:
+def run_study(
+    study: Study, text: str, folder: Path, *, workers: int | None = None, quiet: bool = False
+) -> int:
     """Carries out what is not yet recorded of a study in `folder`; returns how many jobs that was.
 
     Ctrl-C and `kill -9` lose no record; the same call goes on. Raises UserError for a study that is at fault.
