@@ -112,6 +112,12 @@ def test_every_fault_has_its_line(tmp_path):
     assert len(error.value.message.splitlines()) == 2
 
 
+@pytest.mark.parametrize("text", ["", "- a list"])
+def test_a_file_that_is_no_mapping(text, tmp_path):
+    with pytest.raises(UserError, match="a registry file is a mapping"):
+        check_file(write(tmp_path, text))
+
+
 def test_no_such_file(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         check_file(tmp_path / "none.yaml")
