@@ -11,7 +11,12 @@ def amount(flops: float | None, method: Method = Method.COUNTED) -> Amount:
     return Amount(flops=flops, seconds=1.0, cpu_seconds=None, tokens=2, methods=frozenset({method}))
 
 
-PARTS = {Part.STUDENT: amount(1), Part.GENERATION: amount(10), Part.TEACHER: amount(100), Part.BASE: amount(1000)}
+PARTS = {
+    Part.STUDENT: amount(1),
+    Part.GENERATION: amount(10),
+    Part.TEACHER: amount(100),
+    Part.BASE: amount(1000),
+}
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,14 @@ TEACHER = ModelSpec(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, 
 
 def training(loss: str = "cross_entropy", **changes: object) -> Training:
     recipe = Recipe.model_validate(
-        {"text": "solutions", "loss": loss, "train_flops": 1e9, "learning_rate": 1e-3, "batch_samples": 6, **changes}
+        {
+            "text": "solutions",
+            "loss": loss,
+            "train_flops": 1e9,
+            "learning_rate": 1e-3,
+            "batch_samples": 6,
+            **changes,
+        }
     )
     config, teacher_config = (model_config(spec, len(WORDS)) for spec in (STUDENT, TEACHER))
     is_distilled = loss != "cross_entropy"
@@ -35,7 +42,9 @@ def training(loss: str = "cross_entropy", **changes: object) -> Training:
         tokenizer=TOKENIZER,
         source=TaskText(TASK, "solutions", 0),
         recipe=recipe,
-        teacher=build_model({**teacher_config, "attn_implementation": "eager"}, 1).eval() if is_distilled else None,
+        teacher=build_model({**teacher_config, "attn_implementation": "eager"}, 1).eval()
+        if is_distilled
+        else None,
         teacher_shape=shape_from_config(teacher_config) if is_distilled else None,
     )
 
@@ -51,7 +60,9 @@ def test_counted_flops_are_those_that_torch_counts(loss: str):
     torch's counter does not know the in-place addmm_ that sums the head's weight gradient: it is told here.
     """
     run = training(loss)
-    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: addmm_in_place_flop}) as counter:
+    with FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.addmm_: addmm_in_place_flop}
+    ) as counter:
         for _ in range(3):
             run.step()
     assert counter.get_total_flops() == run.spent.train_flops + run.spent.teacher_flops
@@ -72,7 +83,9 @@ def test_the_gradient_does_not_depend_on_how_the_batch_is_cut():
     gradients = []
     for max_positions in (10_000, 150, 1):
         run = training()
-        batches = micro_batches([run.source.pair(i) for i in range(6)], TOKENIZER, max_positions=max_positions)
+        batches = micro_batches(
+            [run.source.pair(i) for i in range(6)], TOKENIZER, max_positions=max_positions
+        )
         total = sum(batch.num_loss_tokens for batch in batches)
         for batch in batches:
             run.backward(batch, total)
