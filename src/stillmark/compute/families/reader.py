@@ -92,9 +92,15 @@ class ConfigReader:
 
     @property
     def num_kv_heads(self) -> int:
-        return self.size_or(self.num_heads, "num_key_value_heads")
+        heads = self.size_or(self.num_heads, "num_key_value_heads")
+        if self.num_heads % heads:
+            raise self.wrong("num_key_value_heads", heads, f"a divisor of the {self.num_heads} heads")
+        return heads
 
     @property
     def head_size(self) -> int:
         """`head_dim` where the config gives it, else the hidden size divided between the heads."""
-        return self.size_or(self.hidden_size // self.num_heads, "head_dim")
+        given = self.size_or(0, "head_dim")
+        if not given and self.hidden_size % self.num_heads:
+            raise self.wrong("hidden_size", self.hidden_size, f"a multiple of the {self.num_heads} heads")
+        return given or self.hidden_size // self.num_heads
