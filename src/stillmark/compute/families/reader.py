@@ -100,7 +100,4 @@ class ConfigReader:
     @property
     def head_size(self) -> int:
         """`head_dim` where the config gives it, else the hidden size divided between the heads."""
-        given = self.size_or(0, "head_dim")
-        if not given and self.hidden_size % self.num_heads:
-            raise self.wrong("hidden_size", self.hidden_size, f"a multiple of the {self.num_heads} heads")
-        return given or self.hidden_size // self.num_heads
+        return self.size_or(self.hidden_size // self.num_heads, "head_dim")
