@@ -56,6 +56,14 @@ def test_p_value_of_repeats_against_all_sign_flips():
     assert paired_p_value(first, second) == pytest.approx(exact, abs=0.01)
 
 
+def test_p_value_of_many_repeated_items_is_that_of_random_flips(monkeypatch):
+    rng = np.random.default_rng(3)
+    first, second = rng.random((1500, 4)) < 0.5, rng.random((1500, 4)) < 0.48
+    by_limit = paired_p_value(first, second)
+    monkeypatch.setattr("stillmark.analysis.paired.MOST_FLIPPED", 10_000)
+    assert by_limit == pytest.approx(paired_p_value(first, second), abs=0.01)
+
+
 def test_no_common_item_is_none():
     assert paired_p_value([np.nan, 1], [1, np.nan]) is None
     assert paired_difference([np.nan, 1], [1, np.nan]) is None

@@ -186,6 +186,8 @@ class _Design:
 
     value: float
     num_clusters: int
+    degrees: float  # of freedom of the variance between clusters: num_clusters - 1 where all weigh the same
+    unbiased: float  # factor on the sum of squares between clusters
     inverse_size: float  # 1 / effective number of independent samples
     inverse_independent: float  # the same, were all answers independent: the least it can be
 
@@ -199,31 +201,42 @@ def _item_design(shares: FloatArray, repeats: FloatArray, labels: npt.NDArray[np
     """
     num_items = len(shares)
     value = float(shares.mean())
-    num_clusters = int(labels.max()) + 1 if num_items else 0
-    inverse_independent = float((1 / repeats).sum()) / num_items**2
-    cluster_weight = np.bincount(labels, minlength=num_clusters) / num_items
-    inverse_identical = float((cluster_weight**2).sum())
-
+    num_clusters = int(labels.max()) + 1
+    weight = np.bincount(labels, minlength=num_clusters) / num_items
+    independent = np.bincount(labels, weights=1 / repeats, minlength=num_clusters) / num_items**2
+    identical = weight**2
     deviation = np.bincount(labels, weights=shares - value, minlength=num_clusters) / num_items
-    spread = value * (1 - value)
+    squares, spread = float((deviation**2).sum()), value * (1 - value)
     num_informative = min(len(np.unique(labels[shares > 0])), len(np.unique(labels[shares < 1])))
-    correlation = 0.0
-    room = inverse_identical - inverse_independent
-    if spread > 0 and num_clusters > 1 and room > 0:
-        variance = float((deviation**2).sum()) * num_clusters / (num_clusters - 1)
-        correlation = float(np.clip((variance / spread - inverse_independent) / room, 0, 1))
-    correlation = (num_informative * correlation + PRIOR_CORRELATION) / (num_informative + 1)
+    room = float(identical.sum() - independent.sum())
+
+    correlation, unbiased = PRIOR_CORRELATION, 1.0
+    parts = identical
+    for _ in range(2):  # the factor that makes the variance unbiased depends, a little, on the correlation
+        parts = (1 - correlation) * independent + correlation * identical
+        if num_clusters == 1:
+            break
+        seen = float((parts * (1 - 2 * weight)).sum() + parts.sum() * identical.sum())
+        unbiased = float(parts.sum()) / seen
+        shown = 0.0
+        if spread > 0 and room > 0:
+            shown = float(np.clip((squares * unbiased / spread - independent.sum()) / room, 0, 1))
+        correlation = (num_informative * shown + PRIOR_CORRELATION) / (num_informative + 1)
+    parts = (1 - correlation) * independent + correlation * identical
     return _Design(
         value=value,
         num_clusters=num_clusters,
-        inverse_size=inverse_independent + correlation * max(room, 0.0),
-        inverse_independent=inverse_independent,
+        # Satterthwaite: few large clusters among many small ones count as the few that they are.
+        degrees=max(1.0, float(parts.sum() ** 2 / (parts**2).sum()) - 1),
+        unbiased=unbiased,
+        inverse_size=float(parts.sum()),
+        inverse_independent=float(independent.sum()),
     )
 
 
 def _item_half_width(design: _Design, confidence: float) -> float:
     """Student's t times the standard error, in units of sqrt(p (1 - p))."""
-    quantile = float(special.stdtrit(design.num_clusters - 1, (1 + confidence) / 2))
+    quantile = float(special.stdtrit(design.degrees, (1 + confidence) / 2))
     return quantile * float(np.sqrt(design.inverse_size))
 
 
@@ -240,12 +253,12 @@ def _half_width_with_seeds(
     seed_mean = share.mean(axis=1)
     residual = share - seed_mean[:, None] - share.mean(axis=0) + design.value
     by_cluster = np.stack([np.bincount(labels, weights=row, minlength=num_clusters) for row in residual])
-    unbiased = num_clusters / (num_clusters - 1) * num_seeds / (num_seeds - 1)
+    unbiased = design.unbiased * num_seeds / (num_seeds - 1)
     variances = _Variances(
         items=design.inverse_size,
         seeds=float(seed_mean.var(ddof=1)) / num_seeds / spread,
         interaction=float(((by_cluster / num_items) ** 2).sum()) * unbiased / num_seeds**2 / spread,
-        item_degrees=num_clusters - 1,
+        item_degrees=design.degrees,
         seed_degrees=num_seeds - 1,
     )
     narrow = _satterthwaite_half_width(variances, confidence)
@@ -259,7 +272,7 @@ class _Variances:
     items: float
     seeds: float  # of the mean over seeds as it is seen: holds the interaction too
     interaction: float
-    item_degrees: int
+    item_degrees: float
     seed_degrees: int
 
 
@@ -268,7 +281,7 @@ def _satterthwaite_half_width(variances: _Variances, confidence: float) -> float
     (1946)."""
     v = variances
     between = v.seeds - v.interaction
-    degrees = float(v.item_degrees)
+    degrees = v.item_degrees
     if between > 0:
         parts = v.items**2 / v.item_degrees + v.seeds**2 / v.seed_degrees
         parts += v.interaction**2 / (v.item_degrees * v.seed_degrees)
