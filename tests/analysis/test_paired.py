@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from stillmark.analysis.mcnemar import holm, mcnemar_exact, mcnemar_power, smallest_detectable_difference
 from stillmark.analysis.paired import (
     compare,
     compare_tasks,
-    holm,
-    mcnemar_exact,
-    mcnemar_power,
     paired_bootstrap,
     paired_difference,
     paired_p_value,
-    smallest_detectable_difference,
 )
 
 
