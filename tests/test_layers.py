@@ -6,8 +6,19 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "src" / "stillmark"
-TORCH_FREE = ["errors", "published", "study", "records", "compute", "tasks", "plan", "analysis", "report"]
-TORCH_BELOW = ["models", "backends", "distill", "evaluate", "profiling", "runner", "cli"]
+TORCH_FREE = [
+    "errors",
+    "published",
+    "study",
+    "records",
+    "provenance",
+    "compute",
+    "tasks",
+    "plan",
+    "analysis",
+    "report",
+]
+TORCH_BELOW = ["models", "backends", "distill", "evaluate", "profiling", "stages", "runner", "cli"]
 LAYERS = TORCH_FREE + TORCH_BELOW
 
 

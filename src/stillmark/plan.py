@@ -21,7 +21,7 @@ from stillmark.study.schema import ModelSpec, Recipe, Study
 from stillmark.tasks import Sample, Task, make_task
 
 METHOD_VERSION = 1  # of how stages are carried out: raised when code changes what a stage would record
-SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>")
+SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
 PREVIEW_SAMPLES = 192  # of a task, to predict lengths
 
 
@@ -194,7 +194,8 @@ class Plan:
 
     def _add_generation(self, name: str, seed: int) -> str:
         arm = self.study.arms[name]
-        assert arm.teacher is not None and arm.recipe.traces is not None, name
+        assert arm.teacher is not None, name
+        assert arm.recipe.traces is not None, name
         traces, lengths = arm.recipe.traces, self.lengths[self.study.task_of(name)]
         response = lengths.response["solutions"]
         num_traces = traces.prompts * traces.samples_per_prompt

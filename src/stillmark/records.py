@@ -183,7 +183,13 @@ class Store:
         with self._connection:
             self._connection.execute(
                 "INSERT OR REPLACE INTO study VALUES (1, ?, ?, ?, ?, ?)",
-                (FORMAT, text, canonical(resolved), canonical(plan), canonical(provenance)),
+                (
+                    FORMAT,
+                    text,
+                    json.dumps(resolved),
+                    canonical(plan),
+                    canonical(provenance),
+                ),  # arms keep their order
             )
 
     def begin_job(self, key: str, stage: str, inputs: Any, provenance: Mapping[str, Any]) -> None:

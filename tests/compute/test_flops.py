@@ -1,4 +1,4 @@
-"""The formulas against published counts."""
+"""The formulas against closed forms and sums of steps."""
 
 from stillmark.compute.flops import decode_flops, forward_flops, generate_flops, prefill_flops, train_flops
 from stillmark.compute.shapes import shape_from_config
@@ -13,27 +13,6 @@ LLAMA_8B = {
     "vocab_size": 128256,
     "tie_word_embeddings": False,
 }
-
-
-def test_llama_8b_has_its_published_parameters():
-    assert shape_from_config(LLAMA_8B).params == 8_030_261_248
-
-
-def test_agrees_with_a_published_record():
-    # marin-community/marin, experiments/speedrun/adamc_qwen3_scaling/130m/speedrun_results.json:
-    # 227,868,672 forward FLOPs a token at context 4,096. That count has 3·T·H per layer more, for the softmax.
-    config = {
-        "model_type": "qwen3",
-        "hidden_size": 512,
-        "intermediate_size": 1792,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 8,
-        "head_dim": 64,
-        "vocab_size": 128_256,
-    }
-    softmax = 3 * 4096 * 8 * 6
-    assert forward_flops(shape_from_config(config), tokens=1, context_tokens=4096) + softmax == 227_868_672
 
 
 def test_decode_is_the_sum_of_its_steps():

@@ -1,27 +1,22 @@
-"""The path for any causal LM class: whole sequences through `model(...)` and `model.generate`, nothing assumed
-about its layers. Slower than the packed path; used where that one does not give the model's own logits.
+"""The path for any causal LM class: whole sequences through `model(...)` and `model.generate`, nothing
+assumed about its layers. Slower than the packed path; used where that one does not give the model's own
+logits.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from transformers import LogitsProcessor, StoppingCriteria
 
+from stillmark.backends.decoding import PromptRows
 from stillmark.backends.protocol import Sampling
 from stillmark.backends.sampling import UniformStream, next_tokens
-from stillmark.backends.stopping import StopRule
+from stillmark.backends.scoring import Scored, score_rows
+from stillmark.backends.stopping import StopRule, Written
 from stillmark.backends.tokens import TokenIds
-
-
-@dataclass(kw_only=True)
-class Written:
-    """What one row generated."""
-
-    ids: list[int] = field(default_factory=list)
-    is_stopped: bool = False
 
 
 class ChosenToken(LogitsProcessor):  # type: ignore[misc]
@@ -51,68 +46,67 @@ class RowStops(StoppingCriteria):  # type: ignore[misc]
 
 
 def plain_generate(
-    model: Any,
-    rows: Sequence[tuple[TokenIds, UniformStream]],
-    sampling: Sampling,
-    rule: StopRule,
-    *,
-    max_rows: int,
-) -> list[Written]:
-    """Continue each row. Rows of one batch have prompts of one length, so that nothing is padded."""
-    by_length: dict[int, list[int]] = defaultdict(list)
-    for index, (ids, _) in enumerate(rows):
-        by_length[len(ids)].append(index)
-    written: list[Written] = [Written() for _ in rows]
-    for length, indices in sorted(by_length.items()):
-        for start in range(0, len(indices), max_rows):
-            batch = indices[start : start + max_rows]
-            inputs = torch.tensor([rows[i][0] for i in batch], device=model.device)
+    model: Any, prompts: Sequence[PromptRows], sampling: Sampling, rule: StopRule, *, max_rows: int
+) -> list[list[Written]]:
+    """Continue each prompt's rows. Prompts of one batch are of one length, so that nothing is padded."""
+    by_shape: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+    for index, prompt in enumerate(prompts):
+        by_shape[len(prompt.ids), prompt.max_new_tokens] += [(index, i) for i in range(len(prompt.streams))]
+    written = [[Written() for _ in prompt.streams] for prompt in prompts]
+    for (length, max_new_tokens), rows in sorted(by_shape.items()):
+        for start in range(0, len(rows), max_rows):
+            batch = rows[start : start + max_rows]
+            inputs = torch.tensor([prompts[index].ids for index, _ in batch], device=model.device)
+            begun = time.perf_counter()
             output = model.generate(
                 inputs,
                 attention_mask=torch.ones_like(inputs),
-                max_new_tokens=sampling.max_new_tokens,
+                max_new_tokens=max_new_tokens,
                 do_sample=False,
                 num_beams=1,
                 eos_token_id=None,
                 pad_token_id=0,
-                logits_processor=[ChosenToken(sampling, [rows[i][1] for i in batch])],
+                logits_processor=[ChosenToken(sampling, [prompts[i].streams[sample] for i, sample in batch])],
                 stopping_criteria=[RowStops(rule, length, len(batch))],
             )
-            for index, new_ids in zip(batch, output[:, length:].tolist(), strict=True):
-                written[index] = _cut(new_ids, rule)
+            each = (time.perf_counter() - begun) / len(batch)
+            for (index, sample), new_ids in zip(batch, output[:, length:].tolist(), strict=True):
+                written[index][sample] = _cut(new_ids, rule, each)
     return written
 
 
-def _cut(ids: list[int], rule: StopRule) -> Written:
+def _cut(ids: list[int], rule: StopRule, seconds: float) -> Written:
     """A row's ids up to where it stopped; `generate` pads after that until the batch's last row is done."""
     for length in range(1, len(ids) + 1):
         if rule.stops_at(ids[:length]):
-            return Written(ids=ids[:length], is_stopped=True)
-    return Written(ids=ids)
+            return Written(ids=ids[:length], is_stopped=True, decode_seconds=seconds)
+    return Written(ids=ids, decode_seconds=seconds)
 
 
 def plain_logprobs(
-    model: Any, sequences: Sequence[tuple[TokenIds, TokenIds]], *, max_batch_tokens: int
-) -> list[tuple[float, bool]]:
-    """(log-likelihood in nats, whether greedy) of each continuation after its prompt."""
-    order = sorted(range(len(sequences)), key=lambda i: -sum(map(len, sequences[i])))
-    results: list[tuple[float, bool]] = [(0.0, False)] * len(sequences)
+    model: Any, pairs: Sequence[tuple[TokenIds, TokenIds]], *, max_batch_tokens: int
+) -> list[Scored]:
+    """The log-likelihood of each continuation after its prompt, whole sequences padded on the right."""
+    order = sorted(range(len(pairs)), key=lambda i: -sum(map(len, pairs[i])))
+    scored = [Scored() for _ in pairs]
     while order:
-        longest = sum(map(len, sequences[order[0]]))
-        size = max(1, max_batch_tokens // longest)
+        longest = sum(map(len, pairs[order[0]])) - 1
+        size = max(1, max_batch_tokens // max(1, longest))
         batch, order = order[:size], order[size:]
-        inputs = torch.zeros(len(batch), longest - 1, dtype=torch.long)
+        begun = time.perf_counter()
+        inputs = torch.zeros(len(batch), longest, dtype=torch.long)
         mask = torch.zeros_like(inputs)
         for row, index in enumerate(batch):
-            ids = torch.tensor((sequences[index][0] + sequences[index][1])[:-1])
+            ids = torch.tensor((pairs[index][0] + pairs[index][1])[:-1])
             inputs[row, : len(ids)] = ids
             mask[row, : len(ids)] = 1
         logits = model(input_ids=inputs.to(model.device), attention_mask=mask.to(model.device)).logits
         for row, index in enumerate(batch):
-            prompt, continuation = sequences[index]
-            start = len(prompt) - 1
-            logprobs = logits[row, start : start + len(continuation)].float().log_softmax(-1)
-            targets = torch.tensor(continuation, device=logprobs.device)
-            total = logprobs.gather(-1, targets[:, None]).sum()
-            results[index] = (float(total), bool((logprobs.argmax(-1) == targets).all()))
-    return results
+            prompt, continuation = pairs[index]
+            first = len(prompt) - 1
+            rows = range(len(continuation))
+            logprobs, is_best = score_rows(logits[row, first : first + len(rows)], rows, continuation)
+            scored[index] = Scored(loglikelihood=sum(logprobs), is_greedy=all(is_best))
+        for index in batch:
+            scored[index].seconds = (time.perf_counter() - begun) / len(batch)
+    return scored

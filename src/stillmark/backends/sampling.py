@@ -1,9 +1,9 @@
 """Choosing the next token: greedy, or sampled so that a row's text does not depend on its batch.
 
 Each row has its own stream of uniform numbers, keyed by (seed, prompt, sample) (Philox, a counter-based
-generator: Salmon et al., 2011, doi:10.1145/2063384.2063405), and its t-th token uses the t-th number by inverse
-transform sampling in the vocabulary's order. So it is the same alone, in any batch and on any device, up to
-the rounding of the logits.
+generator: Salmon et al., 2011, doi:10.1145/2063384.2063405), and its t-th token uses the t-th number by
+inverse transform sampling in the vocabulary's order. So it is the same alone, in any batch and on any
+device, up to the rounding of the logits.
 """
 
 import hashlib
@@ -43,7 +43,8 @@ class UniformStream:
 def next_tokens(logits_BV: torch.Tensor, sampling: Sampling, streams: Sequence[UniformStream]) -> list[int]:
     """The next token of each row. `streams` is not drawn from where temperature is 0."""
     if sampling.temperature == 0:
-        return logits_BV.argmax(-1).tolist()
+        greedy: list[int] = logits_BV.argmax(-1).tolist()
+        return greedy
     probabilities_BV = (logits_BV.float() / sampling.temperature).softmax(-1)
     if sampling.top_p < 1:
         probabilities_BV = keep_nucleus(probabilities_BV, sampling.top_p)
@@ -52,11 +53,14 @@ def next_tokens(logits_BV: torch.Tensor, sampling: Sampling, streams: Sequence[U
     uniforms = torch.tensor([s.draw() for s in streams], dtype=torch.float64, device=logits_BV.device)
     targets_B = uniforms * cumulative_BV[:, -1]
     chosen_B = torch.searchsorted(cumulative_BV, targets_B[:, None], right=True)[:, 0]
-    return chosen_B.clamp(max=logits_BV.shape[-1] - 1).tolist()
+    chosen: list[int] = chosen_B.clamp(max=logits_BV.shape[-1] - 1).tolist()
+    return chosen
 
 
 def keep_nucleus(probabilities_BV: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Zero all but the smallest set of most likely tokens whose probability reaches top_p (arXiv:1904.09751)."""
+    """Zero all but the smallest set of most likely tokens whose probability reaches top_p
+    (arXiv:1904.09751).
+    """
     vocabulary_size = probabilities_BV.shape[-1]
     num_candidates = min(FIRST_CANDIDATES, vocabulary_size)
     top_BK = probabilities_BV.topk(num_candidates, dim=-1).values

@@ -1,19 +1,30 @@
 """When a row is finished: an end token, a stop string, or the length."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from stillmark.backends.protocol import StopReason
 from stillmark.backends.tokens import TextCodec
 
 WINDOW_SLACK_TOKENS = 16
+
+
+@dataclass(kw_only=True)
+class Written:
+    """What one row generated."""
+
+    ids: list[int] = field(default_factory=list)
+    is_stopped: bool = False  # by an end token or a stop string
+    prefill_seconds: float | None = None
+    decode_seconds: float | None = None
 
 
 class StopRule:
     """End tokens and stop strings, checked row by row at little cost.
 
     A stop string is complete only when its last character appears. So a row's text is decoded only after a
-    token whose own text holds such a character (or is not a whole character by itself), and then only its tail.
+    token whose own text holds such a character (or is not a whole character by itself), and then only its
+    tail.
     """
 
     def __init__(self, codec: TextCodec, end_ids: frozenset[int], stop: Sequence[str]) -> None:
@@ -54,13 +65,6 @@ class StopRule:
             known = "�" in text or not text or any(c in text for c in self._last_characters)
             self._may_end[token_id] = known
         return known
-
-
-def reason_of(num_tokens: int, max_new_tokens: int, is_stopped: bool) -> StopReason | None:
-    """Why a row with so many new tokens is finished, or None where it is not."""
-    if is_stopped:
-        return StopReason.STOP
-    return StopReason.LENGTH if num_tokens >= max_new_tokens else None
 
 
 def end_ids_of(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -53,8 +53,8 @@ class TextCodec:
                 continuation_ids = whole_ids[len(prompt_ids) :] if has_prefix else whole_ids
             if not continuation_ids:
                 raise UserError(
-                    f"the continuation {continuation!r} has no tokens of its own after the prompt that ends in "
-                    f"{prompt[-40:]!r}",
+                    f"the continuation {continuation!r} has no tokens of its own after the prompt that ends "
+                    f"in {prompt[-40:]!r}",
                     "give a continuation with at least one token, such as one that begins with a space",
                 )
             result.append((prompt_ids, continuation_ids))
@@ -99,7 +99,9 @@ class TextCodec:
 
 
 def _special_ids_before(tokenizer: Any) -> TokenIds:
-    """What the tokenizer puts before a text by itself. What it puts after (EOS) would end the prompt: left out."""
+    """What the tokenizer puts before a text by itself. What it puts after (EOS) would end the prompt: left
+    out.
+    """
     bare = list(tokenizer(["a"], add_special_tokens=False)["input_ids"][0])
     full = list(tokenizer(["a"])["input_ids"][0])
     for start in range(len(full) - len(bare) + 1):

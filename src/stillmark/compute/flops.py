@@ -14,18 +14,20 @@ Convention (one, everywhere):
 All counts are exact integers. A batch of B sequences is B times one; nothing here counts padding.
 """
 
-from enum import StrEnum
-
-from stillmark.compute.model_shape import Layer, ModelShape
+from stillmark.compute.backward import Frozen, Lora, Recompute, backward_flops, lora_params
+from stillmark.compute.model_shape import ModelShape
 from stillmark.errors import UserError
 
-
-class Recompute(StrEnum):
-    """What the backward pass computes a second time instead of keeping it."""
-
-    NONE = "none"
-    ATTENTION = "attention"  # scores and values only (Megatron's selective recomputation, arXiv:2205.05198)
-    LAYERS = "layers"  # each layer's whole forward pass (gradient checkpointing); head and embedding are kept
+__all__ = [
+    "Frozen",
+    "Lora",
+    "Recompute",
+    "decode_flops",
+    "forward_flops",
+    "generate_flops",
+    "prefill_flops",
+    "train_flops",
+]
 
 
 def forward_flops(
@@ -46,26 +48,37 @@ def forward_flops(
     if scored_tokens > tokens:
         raise UserError(f"scored_tokens={scored_tokens} is more than the {tokens} tokens of the sequence")
     weights = 2 * (tokens * shape.inner_matmul_params + scored_tokens * shape.head.matmul_params)
-    attention = sum(attention_flops(layer, tokens, context_tokens) for layer in shape.layers)
+    attention = sum(layer.attention.flops(tokens, context_tokens) for layer in shape.layers)
     return weights + attention
 
 
-def attention_flops(layer: Layer, tokens: int, context_tokens: int) -> int:
-    """Scores and weighted values of one layer: 2·H·(C + U) for each of the queries and the keys it reads."""
-    return tokens * layer.attention.flops_per_key * layer.attention.keys_read(context_tokens)
-
-
 def train_flops(
-    shape: ModelShape, *, tokens: int, scored_tokens: int | None = None, recompute: Recompute = Recompute.NONE
+    shape: ModelShape,
+    *,
+    tokens: int,
+    scored_tokens: int | None = None,
+    recompute: Recompute = Recompute.NONE,
+    frozen: Frozen | None = None,
+    lora: Lora | None = None,
 ) -> int:
-    """FLOPs of forward and backward of one sequence: 3 times the forward pass, plus what is recomputed."""
+    """FLOPs of forward and backward of one sequence: 3 times the forward pass if all is trained.
+
+    `recompute` adds what is computed twice to save memory; `frozen` and `lora` say what is not trained and
+    leave out the gradients that nobody needs (`stillmark.compute.backward`). The optimizer's step is left
+    out: it is element-wise, once a batch.
+    """
+    scored_tokens = tokens if scored_tokens is None else scored_tokens
     forward = forward_flops(shape, tokens=tokens, scored_tokens=scored_tokens)
-    again = 0
-    if recompute is Recompute.ATTENTION:
-        again = sum(attention_flops(layer, tokens, tokens) for layer in shape.layers)
-    elif recompute is Recompute.LAYERS:
-        again = forward_flops(shape, tokens=tokens, scored_tokens=0)
-    return 3 * forward + again
+    adapters = 2 * tokens * lora_params(shape, lora) if lora else 0
+    backward = backward_flops(
+        shape,
+        tokens=tokens,
+        scored_tokens=scored_tokens,
+        frozen=frozen or Frozen(),
+        lora=lora,
+        recompute=recompute,
+    )
+    return forward + adapters + backward
 
 
 def prefill_flops(shape: ModelShape, *, prompt_tokens: int, scored_tokens: int = 1) -> int:
@@ -76,8 +89,8 @@ def prefill_flops(shape: ModelShape, *, prompt_tokens: int, scored_tokens: int =
 def decode_flops(shape: ModelShape, *, prompt_tokens: int, new_tokens: int) -> int:
     """Writing `new_tokens` with a KV cache, after the prefill.
 
-    The prefill gives the first token and the last one is not read again, so there are new_tokens - 1 steps; step i
-    (from 1) attends to prompt_tokens + i keys. The sum over the growing context is exact.
+    The prefill gives the first token and the last one is not read again, so there are new_tokens - 1 steps;
+    step i (from 1) attends to prompt_tokens + i keys. The sum over the growing context is exact.
     """
     check_tokens(prompt_tokens=prompt_tokens, new_tokens=new_tokens)
     steps = max(new_tokens - 1, 0)

@@ -1,10 +1,10 @@
 """What a decoder-only transformer is made of, as far as parameters and FLOPs go.
 
-A `ModelShape` is a tuple of layers; a layer is an attention and the weight matrices each token is multiplied by.
+A `ModelShape` is a tuple of layers; a layer is an attention and the matrices each token is multiplied by.
 Nothing is computed from a model's name: `shapes.py` reads these numbers from a Hugging Face config.json.
-Three parameter counts are kept apart: `params` (all that is stored), `non_embedding_params` (without the token
-and position tables and the vocabulary head, as Qwen publishes it) and `matmul_params` (the weights one token is
-multiplied by: vocabulary head in, embedding look-up out, experts that are not visited out).
+Three parameter counts are kept apart: `params` (all that is stored), `non_embedding_params` (without the
+token and position tables and the vocabulary head, as Qwen publishes it) and `matmul_params` (the weights one
+token is multiplied by: vocabulary head in, embedding look-up out, experts that are not visited out).
 """
 
 from collections.abc import Callable
@@ -51,9 +51,10 @@ class Matmul:
 class Attention:
     """Scores and values of one layer: H heads of key size C and value size U, reading at most `window` keys.
 
-    Grouped-query attention shares K key-value heads between the H heads: fewer weights and a smaller cache, but
-    as many score and value operations. `latent` (multi-head latent attention, DeepSeek-V2, arXiv:2405.04434)
-    is (rank of the compressed key-value, size of the shared rotary key): what an engine may cache instead.
+    Grouped-query attention shares K key-value heads between the H heads: fewer weights and a smaller cache,
+    but as many score and value operations. `query`, `key` and `value` name the matrices they come from.
+    `latent` (multi-head latent attention, DeepSeek-V2, arXiv:2405.04434) is (rank of the compressed
+    key-value, size of the shared rotary key): what an engine may cache instead.
     """
 
     num_heads: int
@@ -83,16 +84,26 @@ class Attention:
         """Keys that one query is scored against: the context, or the window where that is shorter."""
         return context_tokens if self.window is None else min(context_tokens, self.window)
 
+    def flops(self, tokens: int, context_tokens: int) -> int:
+        """Scores and weighted values of `tokens` queries that each attend to `context_tokens` keys."""
+        return tokens * self.flops_per_key * self.keys_read(context_tokens)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One block: its matrices in the order of use, its attention, and its weights that no matmul uses (norms)."""
+    """One block: its matrices in the order of use, its attention, and the weights of norms and the like."""
 
     matmuls: tuple[Matmul, ...]
     attention: Attention
     other_params: int = 0
     is_parallel: bool = False  # attention and feed-forward read the same input (GPT-J, Falcon)
     has_input_norm_weights: bool = True  # trained weights between the residual stream and the attention
+
+    @property
+    def attention_matmuls(self) -> tuple[Matmul, ...]:
+        """The matrices up to the one that reads the heads' outputs."""
+        last = next(i for i, m in enumerate(self.matmuls) if ATTENTION_OUTPUT in m.reads)
+        return self.matmuls[: last + 1]
 
     @property
     def params(self) -> int:
@@ -164,22 +175,22 @@ class ModelShape:
         return inner + sum(m.matmul_params for m in self.projections)
 
     def cached_values(self, context_tokens: int) -> int:
-        """Numbers in the KV cache of one sequence, as transformers keeps it; window layers keep their window."""
+        """Numbers in the KV cache of one sequence, as transformers keeps it; window layers keep theirs."""
         return sum(
             layer.attention.cached_values_per_token * layer.attention.keys_read(context_tokens)
             for layer in self.layers
         )
 
     def without_windows(self) -> "ModelShape":
-        """The same model with each window layer reading the whole context: what eager and SDPA kernels execute."""
+        """The same model, each window layer reading the whole context: what eager and SDPA kernels do."""
         return self._with_attention(lambda attention: replace(attention, window=None))
 
     def with_latent_cache(self) -> "ModelShape":
         """The same model with multi-head latent attention as engines serve it: scores in the latent space.
 
-        The key-value up-projection is absorbed into query and output (the same number of weights a token), each
-        head scores against the compressed key-value (rank + shared rotary key) and sums `rank` values, and
-        one latent vector a token is cached. DeepSeek-V2, arXiv:2405.04434, section 2.1.2.
+        The key-value up-projection is absorbed into query and output (as many weights a token), each head
+        scores against the compressed key-value (rank + shared rotary key) and sums `rank` values, and one
+        latent vector a token is cached. DeepSeek-V2, arXiv:2405.04434, section 2.1.2.
         """
         return self._with_attention(absorbed)
 
@@ -193,4 +204,4 @@ def absorbed(attention: Attention) -> Attention:
     if attention.latent is None:
         return attention
     rank, rotary = attention.latent
-    return replace(attention, key_size=rank + rotary, value_size=rank, cached_size=rank + rotary)
+    return replace(attention, key_size=rank + rotary, value_size=rank)

@@ -47,7 +47,7 @@ def fused_cross_entropy(
     hidden (..., D) and targets (...) are aligned: hidden[i] predicts targets[i], so the caller has shifted
     them. `vocab_size` leaves the head's rows past it out (probability 0).
     """
-    return _cross_entropy(FusedPass(hidden, head, targets, num_loss_tokens, vocab_size)).loss
+    return cross_entropy_of(FusedPass(hidden, head, targets, num_loss_tokens, vocab_size)).loss
 
 
 def fused_divergence(
@@ -78,7 +78,7 @@ def fused_divergence(
     if teacher_hidden.shape != (*targets.shape, teacher.weight.shape[1]):
         raise ValueError(f"teacher_hidden {tuple(teacher_hidden.shape)}, but targets {tuple(targets.shape)}")
     if divergence.cross_entropy_weight == 1.0:
-        return _cross_entropy(fused)
+        return cross_entropy_of(fused)
     teacher_LE, teacher_buffer = fused.at_loss_positions(teacher_hidden), fused.chunk_buffer(2)
 
     def chunk_loss(logits_CV: torch.Tensor, rows: slice) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -97,7 +97,7 @@ def fused_divergence(
     )
 
 
-def _cross_entropy(fused: FusedPass) -> DistillationLoss:
+def cross_entropy_of(fused: FusedPass) -> DistillationLoss:
     def chunk_loss(logits_CV: torch.Tensor, rows: slice) -> tuple[None, torch.Tensor]:
         targets_C = fused.targets_L[rows]
         return None, torch.cat(

@@ -1,7 +1,7 @@
 """Reads a study file and checks it whole: every fault in one go, each with its path in the file."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from stillmark.errors import UserError, did_you_mean
 from stillmark.study.references import reference_faults
-from stillmark.study.schema import Study
+from stillmark.study.schema import PublishedStudy, Study
 
 
 class StudyLoader(yaml.SafeLoader):
@@ -36,7 +36,7 @@ StudyLoader.add_implicit_resolver(
 )
 
 
-def load_study(path: str | Path) -> Study:
+def load_study(path: str | Path) -> Study | PublishedStudy:
     """The study in a file. Raises UserError with every fault that was found."""
     path = Path(path)
     try:
@@ -47,7 +47,7 @@ def load_study(path: str | Path) -> Study:
     return study_from_text(text, name=str(path))
 
 
-def study_from_text(text: str, name: str = "study.yaml") -> Study:
+def study_from_text(text: str, name: str = "study.yaml") -> Study | PublishedStudy:
     """The study in a YAML text; `name` is what faults are reported under."""
     try:
         raw = yaml.load(text, StudyLoader)
@@ -60,43 +60,47 @@ def study_from_text(text: str, name: str = "study.yaml") -> Study:
     if not isinstance(raw, dict):
         found = "an empty file" if raw is None else f"a {type(raw).__name__}"
         raise UserError(f"{name}: a study is a mapping of keys to values, this is {found}")
+    kind: type[Study] | type[PublishedStudy] = PublishedStudy if "published" in raw else Study
     faults: list[str] = []
     study = None
     try:
-        study = Study.model_validate(raw)
+        study = kind.model_validate(raw)
     except ValidationError as error:
-        faults += [describe(fault, raw) for fault in error.errors()]
-    faults += reference_faults(raw)
+        faults += [describe(fault, kind) for fault in error.errors()]
+    if kind is Study:
+        faults += reference_faults(raw)
     if faults or study is None:
         lines = "\n".join(f"  {fault}" for fault in faults)
         raise UserError(f"{name}: {len(faults)} fault{'s' if len(faults) > 1 else ''}\n{lines}")
     return study
 
 
-def describe(fault: Any, raw: Mapping[str, Any]) -> str:
+def describe(fault: Any, kind: type[BaseModel]) -> str:
     """One line for one of pydantic's errors: the path in the file, what is wrong, what was possible."""
     location = fault["loc"]
     path = ".".join(str(part) for part in location if part != "[key]")
-    kind, value, context = fault["type"], fault.get("input"), fault.get("ctx", {})
-    if kind == "extra_forbidden":
-        possible = possible_keys(location[:-1])
+    fault_kind, value, context = fault["type"], fault.get("input"), fault.get("ctx", {})
+    if fault_kind == "extra_forbidden":
+        possible = possible_keys(kind, location[:-1])
         near = did_you_mean(str(location[-1]), possible)
         return f"{path}: unknown key; " + (near or "possible: " + ", ".join(possible))
-    if kind == "missing":
+    if fault_kind == "missing":
         return f"{path}: is missing"
-    if kind == "literal_error":
+    if fault_kind == "literal_error":
         possible_values = [part.strip(" '") for part in context["expected"].replace(" or ", ", ").split(",")]
         near = did_you_mean(str(value), possible_values)
         return f"{path}: `{value}` is not possible; " + (near or "possible: " + ", ".join(possible_values))
     message = fault["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
-    if isinstance(value, (dict, list)) and kind not in ("too_short", "too_long"):
-        value = f"a {'mapping' if isinstance(value, dict) else 'list'}"
-    return f"{path}: should be {message}, is {value!r}" if message != fault["msg"] else f"{path}: {message}"
+    if message == fault["msg"]:
+        return f"{path}: {message}"
+    is_nested = isinstance(value, (dict, list))
+    shown = f"a {'mapping' if isinstance(value, dict) else 'list'}" if is_nested else repr(value)
+    return f"{path}: should be {message}, is {shown}"
 
 
-def possible_keys(location: tuple[int | str, ...]) -> list[str]:
+def possible_keys(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """The keys that the schema knows at a place in the file, found by walking down its annotations."""
-    model: Any = Study
+    model: Any = kind
     for part in location:
         fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
         annotation = fields[str(part)].annotation if str(part) in fields else None

@@ -19,7 +19,7 @@ def reference_faults(raw: Mapping[str, Any]) -> list[str]:
         faults += missing(f"arms.{name}.task", arm.get("task"), tasks, "task")
         for role in ("teacher", "base"):
             faults += missing(f"arms.{name}.{role}", arm.get(role), arms, "arm")
-        faults += contradictions(name, arm, arms, len(tasks))
+        faults += contradictions(name, arm, arms, models, len(tasks))
     faults += cycles(arms)
     conclusion = mapping(raw.get("conclusion"))
     for key in ("students", "vanilla", "controls"):
@@ -47,7 +47,7 @@ def missing(path: str, name: Any, possible: Mapping[str, Any], noun: str) -> Ite
 
 
 def contradictions(
-    name: str, arm: Mapping[str, Any], arms: Mapping[str, Any], num_tasks: int
+    name: str, arm: Mapping[str, Any], arms: Mapping[str, Any], models: Mapping[str, Any], num_tasks: int
 ) -> Iterator[str]:
     """An arm whose own keys do not go together."""
     recipe = mapping(arm.get("recipe"))
@@ -66,7 +66,11 @@ def contradictions(
     if text in ("answers", "solutions") and "traces" in recipe:
         yield f"arms.{name}.recipe.traces: is given, but text is `{text}`"
     base = arms.get(arm.get("base", ""))
-    if base and base.get("model") != arm.get("model"):
+    if (
+        base
+        and base.get("model") != arm.get("model")
+        and {base.get("model"), arm.get("model")} <= set(models)
+    ):
         yield f"arms.{name}.base: `{arm['base']}` is a `{base.get('model')}`, this arm a `{arm.get('model')}`"
     if num_tasks > 1 and not arm.get("task"):
         yield f"arms.{name}.task: is missing, and the study has {num_tasks} tasks"
@@ -81,6 +85,8 @@ def cycles(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             name, trail = stack.pop()
             for role in ("teacher", "base"):
                 needed = arms[name].get(role)
+                if not isinstance(needed, str):
+                    continue
                 if needed == start and frozenset(trail) not in reported:
                     reported.add(frozenset(trail))
                     yield f"arms.{name}.{role}: a cycle: " + " needs ".join([*trail, start])

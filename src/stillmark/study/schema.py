@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stillmark.published.settings import PublishedSettings
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -37,8 +39,8 @@ class ShuffledObjects(Strict):
 
     kind: Literal["shuffled_objects"]
     objects: Annotated[int, Field(ge=3, le=7)] = 5
-    min_swaps: Count = 1
-    max_swaps: Annotated[int, Field(gt=0, le=20)] = 6
+    min_swaps: Annotated[int, Field(ge=0)] = 1
+    max_swaps: Annotated[int, Field(ge=0, le=20)] = 6
     test_samples: Count = 300
     validation_samples: Count = 120
 
@@ -117,3 +119,11 @@ class Study(Strict):
     def task_of(self, arm: str) -> str:
         """The name of the task that an arm is trained on."""
         return self.arms[arm].task or next(iter(self.tasks))
+
+
+class PublishedStudy(Strict):
+    """A study of figures that others have published: nothing is trained or run."""
+
+    name: Name
+    description: str = ""
+    published: Annotated[PublishedSettings, Field(strict=False)]

@@ -29,6 +29,11 @@ class Task(Protocol):
 
     kind: str
 
+    @property
+    def chance(self) -> float | None:
+        """Accuracy of a guess among the possible answers; None where there is no such number."""
+        ...
+
     def training_key(self) -> dict[str, Any]:
         """The settings that training data depends on (and not, say, the number of test samples)."""
         ...

@@ -1,1 +1,1 @@
-"""How each architecture's config.json is read. One file a family; every model_type here is checked in tests."""
+"""How the config.json of each architecture is read. One file a family; tests check every model_type."""
