@@ -146,7 +146,7 @@ def resampled_arms(
 def reach_bounds(
     arm: ArmRows, accuracy: float | FloatArray, monotone: Monotone = "isotonic"
 ) -> tuple[FloatArray, FloatArray]:
-    """Per row, the least and the most compute at which the arm can have reached it. `accuracy`: one, or one a row."""
+    """Per row, the least and the most compute at which the arm reached `accuracy` (one, or one a row)."""
     fit = arm.fitted(monotone)
     is_there = fit >= np.reshape(accuracy, (-1, 1)) - 1e-12
     after = is_there.argmax(axis=1)
