@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from stillmark.analysis.mcnemar import holm, mcnemar_exact, mcnemar_power, smallest_detectable_difference
 from stillmark.analysis.paired import (
     compare,
     compare_tasks,
-    holm,
-    mcnemar_exact,
-    mcnemar_power,
     paired_bootstrap,
     paired_difference,
     paired_p_value,
-    smallest_detectable_difference,
 )
 
 
@@ -54,6 +51,14 @@ def test_p_value_of_repeats_against_all_sign_flips():
     flips = [abs((np.array(signs) * difference).sum()) for signs in itertools.product((-1, 1), repeat=12)]
     exact = np.mean(np.array(flips) >= abs(difference.sum()) - 1e-9)
     assert paired_p_value(first, second) == pytest.approx(exact, abs=0.01)
+
+
+def test_p_value_of_many_repeated_items_is_that_of_random_flips(monkeypatch):
+    rng = np.random.default_rng(3)
+    first, second = rng.random((1500, 4)) < 0.5, rng.random((1500, 4)) < 0.48
+    by_limit = paired_p_value(first, second)
+    monkeypatch.setattr("stillmark.analysis.paired.MOST_FLIPPED", 10_000)
+    assert by_limit == pytest.approx(paired_p_value(first, second), abs=0.01)
 
 
 def test_no_common_item_is_none():

@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float64]
 Censoring = Literal["more than", "less than", "between", "unknown"]
 
 NUM_RESAMPLES = 2000
-CHUNK_CELLS = 4_000_000  # resamples x items held at once: 32 MB
+CHUNK_CELLS = 4_000_000  # resamples x items held at once: tens of MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,22 +61,26 @@ def bootstrap_accuracies(
     if num_items == 0 or not is_scored.any(axis=1).all():
         raise ValueError("each model needs at least one scored item")
     filled = np.where(is_scored, matrix, 0.0).T
-    scored = None if is_scored.all() else is_scored.T.astype(np.float64)
+    accuracies = np.empty((num_resamples + 1, num_models))
+    accuracies[0] = filled.sum(axis=0) / is_scored.sum(axis=1)
+    # Counts times flags are whole numbers, which float32 holds exactly up to 2^24, at twice the speed.
+    is_whole = bool(np.isin(filled, (0, 1)).all()) and num_items < 2**20
+    number: Any = np.float32 if is_whole else np.float64
+    filled = filled.astype(number)
+    scored = None if is_scored.all() else is_scored.T.astype(number)
     labels = np.arange(num_items) if clusters is None else np.unique(clusters, return_inverse=True)[1]
     if len(labels) != num_items:
         raise ValueError(f"{len(labels)} clusters named for {num_items} items")
     num_clusters = int(labels.max()) + 1
 
-    accuracies = np.empty((num_resamples + 1, num_models))
-    accuracies[0] = filled.sum(axis=0) / is_scored.sum(axis=1)
     chunk = max(1, CHUNK_CELLS // num_items)
     for start in range(0, num_resamples, chunk):
         size = min(chunk, num_resamples - start)
         counts = draw_counts(num_clusters, num_clusters, size, rng)
-        weights = counts if clusters is None else counts[:, labels]
+        weights = (counts if clusters is None else counts[:, labels]).astype(number)
         total = weights.sum(axis=1, keepdims=True) if scored is None else weights @ scored
         with np.errstate(invalid="ignore"):
-            accuracies[start + 1 : start + 1 + size] = (weights @ filled) / total
+            accuracies[start + 1 : start + 1 + size] = np.divide(weights @ filled, total, dtype=np.float64)
     return accuracies
 
 

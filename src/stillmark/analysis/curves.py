@@ -1,5 +1,4 @@
-"""Performance-to-compute curves: an arm's accuracy at checkpoints, and the compute at which it reaches an
-accuracy.
+"""Performance-to-compute curves: accuracy at checkpoints, and the compute that reaches an accuracy.
 
 How "reaches" is defined, and why:
 - The seeds of an arm are averaged first, at equal compute (linear in log compute between checkpoints), over
@@ -147,8 +146,7 @@ def resampled_arms(
 def reach_bounds(
     arm: ArmRows, accuracy: float | FloatArray, monotone: Monotone = "isotonic"
 ) -> tuple[FloatArray, FloatArray]:
-    """Per row, the least and the most compute at which the arm can have reached the accuracy (one, or one a
-    row)."""
+    """Per row, the least and the most compute at which the arm reached `accuracy` (one, or one a row)."""
     fit = arm.fitted(monotone)
     is_there = fit >= np.reshape(accuracy, (-1, 1)) - 1e-12
     after = is_there.argmax(axis=1)

@@ -2,7 +2,8 @@
 
 A cost here is in any one resource: FLOPs, joules, device-seconds, tokens or money; the caller names it.
 Unknown costs are None and what follows from them is None. The metrics of others keep their authors'
-definitions, each with its source."""
+definitions, each with its source.
+"""
 
 import math
 from dataclasses import dataclass
@@ -39,8 +40,7 @@ class BreakEven:
     """From how many queries on which way is the cheaper."""
 
     queries: float | None
-    """Number of queries at which both cost the same; None where there is no such number, or a cost is
-    unknown."""
+    """Number of queries at which both cost the same; None where there is none, or a cost is unknown."""
     cheaper_before: str | None
     cheaper_after: str | None
     """Equal to `cheaper_before` where one way is cheaper whatever the number; None where unknown or equal."""
@@ -48,8 +48,7 @@ class BreakEven:
 
 
 def cost_per_correct(total_cost: float | None, num_correct: float | None) -> float | None:
-    """Cost of all answers, wrong ones included, over the correct ones; None where none is correct or it is
-    unknown."""
+    """Cost of all answers, wrong ones too, over the correct ones; None where unknown or none is correct."""
     if total_cost is None or not num_correct:
         return None
     return total_cost / num_correct
@@ -66,8 +65,9 @@ def cost_per_correct_interval(
 ) -> CensoredEstimate | None:
     """Sum of the costs over the number correct, items drawn with their costs; None where a cost is unknown.
 
-    With none correct the cost is "more than" the total: one more correct answer would have cost that at the
-    least. Resamples without a correct answer leave the interval open above."""
+    With none correct the cost is "more than" the total, which bought none. Resamples without a correct answer
+    leave the interval open above.
+    """
     if costs is None:
         return None
     cost = np.asarray(costs, dtype=np.float64)
@@ -150,8 +150,7 @@ def rcs(reasoning_cost: float | None, whole_cost: float | None) -> float | None:
 
 
 def dcm(cloud_cost: float | None, on_premise_cost: float | None) -> float | None:
-    """DCM = cost in the cloud / cost on one's own machine, same work (The Reasoning Tax,
-    arXiv:2608.26235)."""
+    """DCM = cost in the cloud / on one's own machine, same work (The Reasoning Tax, arXiv:2608.26235)."""
     if cloud_cost is None or not on_premise_cost:
         return None
     return cloud_cost / on_premise_cost

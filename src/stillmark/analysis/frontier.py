@@ -1,5 +1,4 @@
-"""The performance-to-compute frontier: who is on it, and how much less compute one side needs for the same
-accuracy.
+"""The performance-to-compute frontier, and how much less compute one side needs for the same accuracy.
 
 The compute ratio is (compute at which the numerator's arms reach an accuracy) / (the same of the
 denominator's), both under one boundary: what the boundary counts beside the curve's own compute (teacher,
@@ -15,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from stillmark.analysis.bootstrap import NUM_RESAMPLES, CensoredEstimate, FloatArray, censored_summary
+from stillmark.analysis.bootstrap import NUM_RESAMPLES, CensoredEstimate, censored_summary
 from stillmark.analysis.curves import (
     ArmRows,
     Curve,
@@ -29,11 +27,11 @@ from stillmark.analysis.curves import (
     compute_to_reach,
     reach_of,
     resampled_arms,
-    seed_notes,
 )
-from stillmark.analysis.intervals import Interval
+from stillmark.analysis.equal_compute import Band, accuracy_difference_at, curve_band
 
 __all__ = [
+    "Band",
     "Curve",
     "CurvePoint",
     "Ratio",
@@ -199,90 +197,6 @@ def highest_shared_accuracy(
     return round(steps * step, 12) if steps > 0 else None
 
 
-def accuracy_difference_at(
-    first_curves: Sequence[Curve],
-    second_curves: Sequence[Curve],
-    flops: float,
-    *,
-    first_extra_flops: ExtraFlops = 0.0,
-    second_extra_flops: ExtraFlops = 0.0,
-    monotone: Monotone = "isotonic",
-    confidence: float = 0.95,
-    num_resamples: int = NUM_RESAMPLES,
-    random_seed: int = 0,
-    clusters: Sequence[Any] | None = None,
-) -> Interval | None:
-    """Accuracy of the first side less that of the second at equal compute; of several arms, the best counts.
-
-    None where a side has no arm whose checkpoints span that compute: nothing is extrapolated.
-    """
-    sides = [*first_curves, *second_curves]
-    extras = [first_extra_flops] * len(first_curves) + [second_extra_flops] * len(second_curves)
-    arms = resampled_arms(
-        sides, extra_flops=extras, num_resamples=num_resamples, random_seed=random_seed, clusters=clusters
-    )
-    names = {curve.arm for curve in first_curves}
-    first = _accuracy_at([arm for arm in arms if arm.arm in names], flops, monotone)
-    second = _accuracy_at([arm for arm in arms if arm.arm not in names], flops, monotone)
-    if first is None or second is None:
-        return None
-    difference = first - second
-    low, high = np.quantile(difference[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(
-        value=float(difference[0]),
-        low=float(low),
-        high=float(high),
-        confidence=confidence,
-        method="bootstrap over items and seeds",
-        note="; ".join(seed_notes(arms)) or None,
-    )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Band:
-    """An arm's mean curve over seeds with a pointwise confidence band, for a figure."""
-
-    arm: str
-    flops: FloatArray  # extra flops included
-    accuracy: FloatArray
-    low: FloatArray
-    high: FloatArray
-    confidence: float
-
-
-def curve_band(
-    curves: Sequence[Curve],
-    *,
-    extra_flops: ExtraFlops = 0.0,
-    confidence: float = 0.95,
-    num_resamples: int = NUM_RESAMPLES,
-    random_seed: int = 0,
-    clusters: Sequence[Any] | None = None,
-) -> list[Band]:
-    """Mean accuracy of each arm at each checkpoint as measured (not made monotone), with a bootstrap band."""
-    arms = resampled_arms(
-        curves,
-        extra_flops=extra_flops,
-        num_resamples=num_resamples,
-        random_seed=random_seed,
-        clusters=clusters,
-    )
-    bands = []
-    for arm in arms:
-        low, high = np.quantile(arm.accuracy[1:], [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-        bands.append(
-            Band(
-                arm=arm.arm,
-                flops=np.exp(arm.log_flops) + arm.extra_flops[0],
-                accuracy=arm.accuracy[0],
-                low=low,
-                high=high,
-                confidence=confidence,
-            )
-        )
-    return bands
-
-
 def _ratio_at(
     numerator: list[ArmRows],
     denominator: list[ArmRows],
@@ -302,16 +216,3 @@ def _ratio_at(
     summary = censored_summary(lowest, highest, confidence)
     notes = tuple(dict.fromkeys(above.notes + below.notes))
     return Ratio(at_accuracy=accuracy, numerator=above, denominator=below, notes=notes, **summary)
-
-
-def _accuracy_at(arms: Sequence[ArmRows], flops: float, monotone: Monotone) -> npt.NDArray[np.float64] | None:
-    """Per row, the best accuracy of an arm at this compute (extra included), None where none spans it."""
-    spanning = []
-    for arm in arms:
-        total = np.log(np.exp(arm.log_flops) + arm.extra_flops)
-        at = math.log(flops)
-        if not total[0, 0] - 1e-9 <= at <= total[0, -1] + 1e-9:
-            continue
-        fit = arm.fitted(monotone)
-        spanning.append(np.array([np.interp(at, t, f) for t, f in zip(total, fit, strict=True)]))
-    return np.max(spanning, axis=0) if spanning else None

@@ -12,8 +12,7 @@ Which interval, and why:
   outcome show little of it, so it is drawn to 1/2 with the weight of one cluster; without that, 16 repeats
   of 30 items at .02 are covered 88% of the time, with it 97%.
 - Seeds: the variance between seeds is added (crossed layout, items x seeds), so that two seeds that differ
-give
-  a wide interval, as they must.
+  give a wide interval, as they must.
 
 `tests/analysis/test_intervals.py` holds the coverage. The bootstrap is not used here: at 0/n it has no width.
 Only `scipy.special` and `scipy.optimize` are imported: they load in a fraction of the time of `scipy.stats`.
@@ -25,12 +24,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+from scipy import special
 
-FloatArray = npt.NDArray[np.float64]
-
-PRIOR_CORRELATION = 0.5
-"""Intraclass correlation of a cluster of which nothing is known: midway between independent and identical."""
+from stillmark.analysis.clustering import (
+    ClusterDesign,
+    FloatArray,
+    cluster_design,
+    half_width_with_seeds,
+    item_half_width,
+    root_between,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +68,12 @@ def binomial_interval(num_correct: int, num_samples: int, confidence: float = 0.
     low = (
         0.0
         if num_correct == 0
-        else _root(lambda p: _mid_p_above(num_correct, num_samples, p) - alpha / 2, 0.0, value)
+        else root_between(lambda p: _mid_p_above(num_correct, num_samples, p) - alpha / 2, 0.0, value)
     )
     high = (
         1.0
         if num_correct == num_samples
-        else _root(lambda p: _mid_p_above(num_correct, num_samples, p) - (1 - alpha / 2), value, 1.0)
+        else root_between(lambda p: _mid_p_above(num_correct, num_samples, p) - (1 - alpha / 2), value, 1.0)
     )
     return Interval(value=value, low=low, high=high, confidence=confidence, method="mid-P")
 
@@ -124,10 +127,10 @@ def share_interval(
 def _share_interval(
     shares: FloatArray, repeats: FloatArray, labels: npt.NDArray[np.intp], confidence: float
 ) -> Interval:
-    design = _item_design(shares, repeats, labels)
+    design = cluster_design(shares, repeats, labels)
     if design.num_clusters == 1:
         return _unknown_spread(design.value, confidence, "one item or cluster: its variance cannot be seen")
-    return _wilson(design, _item_half_width(design, confidence), confidence, "Wilson, clustered")
+    return _wilson(design, item_half_width(design, confidence), confidence, "Wilson, clustered")
 
 
 def accuracy_interval_over_seeds(
@@ -169,133 +172,15 @@ def accuracy_interval_over_seeds(
 
     # For the item part the seeds are repeats of an item; harmonic, because each seed weighs the same.
     answers_per_item = len(share) ** 2 / (1 / repeats).sum(axis=0)
-    design = _item_design(share.mean(axis=0), answers_per_item, labels)
+    design = cluster_design(share.mean(axis=0), answers_per_item, labels)
     if design.num_clusters == 1:
         return _unknown_spread(design.value, confidence, "one item or cluster: its variance cannot be seen")
-    half_width = _half_width_with_seeds(design, share, labels, confidence)
+    half_width = half_width_with_seeds(design, share, labels, confidence)
     interval = _wilson(design, half_width, confidence, "Wilson, items and seeds")
     return replace(interval, note=note)
 
 
-# --- the parts
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Design:
-    """What the items say of the mean: p (1 - p) * inverse_size is its variance."""
-
-    value: float
-    num_clusters: int
-    inverse_size: float  # 1 / effective number of independent samples
-    inverse_independent: float  # the same, were all answers independent: the least it can be
-
-
-def _item_design(shares: FloatArray, repeats: FloatArray, labels: npt.NDArray[np.intp]) -> _Design:
-    """Effective number of samples of the mean over items, from the scatter between clusters.
-
-    1/n_effective = (1 - rho)/n_independent + rho/n_identical, with rho the intraclass correlation that makes
-    p (1 - p)/n_effective the cluster-robust variance; n_independent and n_identical are Kish's sizes for
-    answers that are independent, and for answers that are all the same within a cluster.
-    """
-    num_items = len(shares)
-    value = float(shares.mean())
-    num_clusters = int(labels.max()) + 1 if num_items else 0
-    inverse_independent = float((1 / repeats).sum()) / num_items**2
-    cluster_weight = np.bincount(labels, minlength=num_clusters) / num_items
-    inverse_identical = float((cluster_weight**2).sum())
-
-    deviation = np.bincount(labels, weights=shares - value, minlength=num_clusters) / num_items
-    spread = value * (1 - value)
-    num_informative = min(len(np.unique(labels[shares > 0])), len(np.unique(labels[shares < 1])))
-    correlation = 0.0
-    room = inverse_identical - inverse_independent
-    if spread > 0 and num_clusters > 1 and room > 0:
-        variance = float((deviation**2).sum()) * num_clusters / (num_clusters - 1)
-        correlation = float(np.clip((variance / spread - inverse_independent) / room, 0, 1))
-    correlation = (num_informative * correlation + PRIOR_CORRELATION) / (num_informative + 1)
-    return _Design(
-        value=value,
-        num_clusters=num_clusters,
-        inverse_size=inverse_independent + correlation * max(room, 0.0),
-        inverse_independent=inverse_independent,
-    )
-
-
-def _item_half_width(design: _Design, confidence: float) -> float:
-    """Student's t times the standard error, in units of sqrt(p (1 - p))."""
-    quantile = float(special.stdtrit(design.num_clusters - 1, (1 + confidence) / 2))
-    return quantile * float(np.sqrt(design.inverse_size))
-
-
-def _half_width_with_seeds(
-    design: _Design, share: FloatArray, labels: npt.NDArray[np.intp], confidence: float
-) -> float:
-    """Half-width with the variance between seeds added, in units of sqrt(p (1 - p)). `share`: seeds x
-    items."""
-    num_seeds, num_items = share.shape
-    num_clusters = design.num_clusters
-    spread = design.value * (1 - design.value)
-    if spread == 0:
-        return _item_half_width(design, confidence)
-    seed_mean = share.mean(axis=1)
-    residual = share - seed_mean[:, None] - share.mean(axis=0) + design.value
-    by_cluster = np.stack([np.bincount(labels, weights=row, minlength=num_clusters) for row in residual])
-    unbiased = num_clusters / (num_clusters - 1) * num_seeds / (num_seeds - 1)
-    variances = _Variances(
-        items=design.inverse_size,
-        seeds=float(seed_mean.var(ddof=1)) / num_seeds / spread,
-        interaction=float(((by_cluster / num_items) ** 2).sum()) * unbiased / num_seeds**2 / spread,
-        item_degrees=num_clusters - 1,
-        seed_degrees=num_seeds - 1,
-    )
-    narrow = _satterthwaite_half_width(variances, confidence)
-    return (narrow + _generalized_half_width(variances, confidence)) / 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Variances:
-    """Variances of the grand mean, in units of p (1 - p), and their degrees of freedom."""
-
-    items: float
-    seeds: float  # of the mean over seeds as it is seen: holds the interaction too
-    interaction: float
-    item_degrees: int
-    seed_degrees: int
-
-
-def _satterthwaite_half_width(variances: _Variances, confidence: float) -> float:
-    """t sqrt(V_items + max(0, V_seeds - V_interaction)), with the degrees of freedom of Satterthwaite
-    (1946)."""
-    v = variances
-    between = v.seeds - v.interaction
-    degrees = float(v.item_degrees)
-    if between > 0:
-        parts = v.items**2 / v.item_degrees + v.seeds**2 / v.seed_degrees
-        parts += v.interaction**2 / (v.item_degrees * v.seed_degrees)
-        degrees = max(1.0, (v.items + between) ** 2 / parts)
-    quantile = float(special.stdtrit(degrees, (1 + confidence) / 2))
-    return quantile * float(np.sqrt(v.items + max(0.0, between)))
-
-
-def _generalized_half_width(variances: _Variances, confidence: float) -> float:
-    """Half-width h with P(|T| sqrt(V_items + max(0, V_seeds d / X - V_interaction)) <= h) = confidence.
-
-    T is Student's t of the items, X a chi-squared of the seeds' d degrees of freedom (a generalized
-    confidence interval, Weerahandi 1993). X is integrated over 400 of its quantiles.
-    """
-    v = variances
-    chi_squared = special.chdtri(v.seed_degrees, (np.arange(400) + 0.5) / 400)
-    stderr = np.sqrt(v.items + np.maximum(0, v.seeds * v.seed_degrees / chi_squared - v.interaction))
-    most = 2 * float(stderr.max() * special.stdtrit(v.item_degrees, (1 + confidence) / 2))
-
-    def excess(half_width: float) -> float:
-        within = 2 * special.stdtr(v.item_degrees, half_width / stderr) - 1
-        return float(within.mean()) - confidence
-
-    return _root(excess, 0.0, most)
-
-
-def _wilson(design: _Design, half_width: float, confidence: float, method: str) -> Interval:
+def _wilson(design: ClusterDesign, half_width: float, confidence: float, method: str) -> Interval:
     """Wilson's score interval (1927) with z^2/n such that z sqrt(p (1 - p)/n) is the half-width given.
 
     Never narrower than for independent answers. `half_width` is in units of sqrt(p (1 - p)).
@@ -358,10 +243,6 @@ def _mid_p_above(num_correct: int, num_samples: int, probability: float) -> floa
         else special.betainc(num_correct + 1, num_samples - num_correct, probability)
     )
     return float(at_least + above) / 2
-
-
-def _root(function: Any, low: float, high: float) -> float:
-    return float(optimize.brentq(function, low, high, xtol=1e-12))
 
 
 def _check_confidence(confidence: float) -> None:

@@ -1,37 +1,33 @@
 """Two models on the same items: is one better, are they equal within a margin, or can this set not tell?
 
-- p-value: **McNemar's exact test** on the items where the two disagree. With repeats or clusters, its
-generalization:
-  the sign of each cluster's difference is flipped at random (with one answer an item this *is* McNemar's
-  test).
-- Interval of the difference: **Bonett and Price (2012)**: one pair in favour of each model is added, which
-keeps the
-  interval from having no width where the two never disagree. With clusters, one cluster in favour of each,
-  and Student's t. The paired bootstrap is offered beside it (`paired_bootstrap`); it is too narrow with few
-  disagreements.
+- p-value: **McNemar's exact test** on the items where the two disagree. With repeats or clusters, what it is
+  a case of: the sign of each cluster's difference is flipped at random.
+- Interval of the difference: **Bonett and Price (2012)**: one pair in favour of each model is added, so that
+  the interval has a width where the two never disagree. With clusters, one cluster in favour of each, and
+  Student's t. `paired_bootstrap` is there too; it is too narrow with few disagreements.
 - "Tie" is shown and not assumed: two one-sided tests (TOST), the interval at 1 - 2 alpha within the margin.
-No
-  significant difference and no tie is "underpowered", and the smallest difference that the set could detect
-  is given.
+  No significant difference and no tie is "underpowered", and the smallest difference that the set could
+  detect is given.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+from scipy import special
 
 from stillmark.analysis.bootstrap import NUM_RESAMPLES, FloatArray, bootstrap_accuracies
 from stillmark.analysis.intervals import Interval, cluster_index, item_shares
+from stillmark.analysis.mcnemar import holm, mcnemar_exact, smallest_detectable_difference
 
 Verdict = Literal["better", "worse", "tie", "underpowered"]
 Clusters = Sequence[Any] | npt.NDArray[Any] | None
 
 DEFAULT_MARGIN = 0.02
 NUM_FLIPS = 20_000
+MOST_FLIPPED = 1000  # clusters; beyond it the sum of random signs is normal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,20 +51,12 @@ class PairedComparison:
     """Items that only one of the two has a scored answer for."""
 
 
-def mcnemar_exact(num_first_only: int, num_second_only: int) -> float:
-    """Two-sided exact p-value of McNemar's test: twice the smaller tail of Binomial(b + c, 1/2)."""
-    num_discordant = num_first_only + num_second_only
-    if num_discordant == 0:
-        return 1.0
-    smaller = min(num_first_only, num_second_only)
-    return min(1.0, 2 * float(special.bdtr(smaller, num_discordant, 0.5)))
-
-
 def paired_p_value(first: npt.ArrayLike, second: npt.ArrayLike, *, clusters: Clusters = None) -> float | None:
     """Two-sided p-value of "no difference": exact where one answer an item is compared; None for no item.
 
     With repeats or clusters: sign flips of each cluster's summed difference, 20,000 at random with a fixed
-    seed, p = (1 + as extreme)/(1 + flips)."""
+    seed, p = (1 + as extreme)/(1 + flips); by their normal limit where more than 1,000 clusters differ.
+    """
     difference, labels, _ = _differences(first, second, clusters)
     if len(difference) == 0:
         return None
@@ -76,14 +64,11 @@ def paired_p_value(first: npt.ArrayLike, second: npt.ArrayLike, *, clusters: Clu
     sums = sums[np.abs(sums) > 1e-12]
     if len(sums) == 0 or np.ptp(np.abs(sums)) < 1e-12:
         return mcnemar_exact(int((sums > 0).sum()), int((sums < 0).sum()))
-    rng = np.random.default_rng(0)
-    observed = abs(sums.sum()) - 1e-9
-    num_extreme = 0
-    chunk = max(1, 4_000_000 // len(sums))
-    for start in range(0, NUM_FLIPS, chunk):
-        size = min(chunk, NUM_FLIPS - start)
-        signs = rng.integers(0, 2, (size, len(sums))) * 2 - 1
-        num_extreme += int((np.abs(signs @ sums) >= observed).sum())
+    observed = abs(float(sums.sum()))
+    if len(sums) > MOST_FLIPPED:
+        return 2 * float(special.ndtr(-observed / np.sqrt((sums**2).sum())))
+    signs = np.random.default_rng(0).integers(0, 2, (NUM_FLIPS, len(sums)), dtype=np.int8) * 2 - 1
+    num_extreme = int((np.abs(signs.astype(np.float32) @ sums.astype(np.float32)) >= observed - 1e-5).sum())
     return (1 + num_extreme) / (1 + NUM_FLIPS)
 
 
@@ -93,16 +78,17 @@ def paired_difference(
     """Accuracy of the first less the second's on the items that both answered; None for no such item.
 
     Flags per item, or items x repeats (averaged by item). Bonett and Price's adjusted interval; see the
-    module."""
+    module.
+    """
     difference, labels, _ = _differences(first, second, clusters)
     if len(difference) == 0:
         return None
     value = float(difference.mean())
     centre, stderr, degrees = _adjusted(difference, labels)
-    is_simple = bool(np.isin(difference, (-1, 0, 1)).all()) and degrees == len(difference) - 1
+    is_simple = bool(np.isin(difference, (-1, 0, 1)).all()) and int(labels.max()) + 1 == len(difference)
     quantile = special.ndtri((1 + confidence) / 2)
     if not is_simple:
-        quantile = special.stdtrit(max(degrees, 1), (1 + confidence) / 2)
+        quantile = special.stdtrit(degrees, (1 + confidence) / 2)
     return Interval(
         value=value,
         low=max(-1.0, min(value, centre - float(quantile) * stderr)),
@@ -136,64 +122,6 @@ def paired_bootstrap(
         confidence=confidence,
         method="paired bootstrap",
     )
-
-
-def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Holm's (1979) step-down adjusted p-values; an unknown one is not counted and stays unknown."""
-    known = sorted((p, name) for name, p in p_values.items() if p is not None)
-    adjusted: dict[str, float | None] = dict.fromkeys(p_values)
-    running = 0.0
-    for rank, (p, name) in enumerate(known):
-        running = max(running, min(1.0, (len(known) - rank) * p))
-        adjusted[name] = running
-    return adjusted
-
-
-def mcnemar_power(num_items: int, discordant_share: float, difference: float, alpha: float = 0.05) -> float:
-    """Chance that McNemar's exact test finds a true difference, summed over all outcomes.
-
-    `discordant_share`: how often the two disagree; at least |difference|.
-    """
-    if not abs(difference) <= discordant_share <= 1:
-        raise ValueError(
-            f"models that differ by {difference} disagree at least so often, not {discordant_share}"
-        )
-    if discordant_share == 0:
-        return 0.0
-    # Counts further than eight standard deviations from the mean have no weight that could be seen.
-    mean = num_items * discordant_share
-    reach = 8 * math.sqrt(mean * (1 - discordant_share)) + 8
-    discordant = np.arange(max(1, math.floor(mean - reach)), min(num_items, math.ceil(mean + reach)) + 1)
-    log_chance = (
-        special.gammaln(num_items + 1)
-        - special.gammaln(discordant + 1)
-        - special.gammaln(num_items - discordant + 1)
-        + special.xlogy(discordant, discordant_share)
-        + special.xlog1py(num_items - discordant, -discordant_share)
-    )
-    # The largest smaller count at which the test rejects; -1 where it never does.
-    critical = np.ceil(special.bdtrik(alpha / 2, discordant, 0.5)).clip(0)
-    critical = np.where(2 * special.bdtr(critical, discordant, 0.5) <= alpha, critical, critical - 1)
-    in_favour = (discordant_share + difference) / (2 * discordant_share)
-    rejects = special.bdtr(np.maximum(critical, 0), discordant, in_favour)
-    rejects = rejects + special.bdtr(np.maximum(critical, 0), discordant, 1 - in_favour)
-    return float((np.exp(log_chance) * np.where(critical >= 0, rejects, 0)).sum())
-
-
-def smallest_detectable_difference(
-    num_items: int, discordant_share: float, *, alpha: float = 0.05, power: float = 0.8
-) -> float | None:
-    """The least true difference that McNemar's exact test finds with this power; None where it finds none.
-
-    Models that differ by more than `discordant_share` are taken to disagree in that direction alone.
-    """
-
-    def shortfall(difference: float) -> float:
-        return mcnemar_power(num_items, max(discordant_share, difference), difference, alpha) - power
-
-    if num_items == 0 or shortfall(1.0) < 0:
-        return None
-    return float(optimize.brentq(shortfall, 0.0, 1.0, xtol=1e-6))
 
 
 def compare(
@@ -263,7 +191,7 @@ def _compare(
         detectable = smallest_detectable_difference(len(difference), share, alpha=alpha, power=power)
     else:
         _, stderr, degrees = _adjusted(difference, labels)
-        quantiles = special.stdtrit(max(degrees, 1), [1 - alpha / 2, power])
+        quantiles = special.stdtrit(degrees, [1 - alpha / 2, power])
         detectable = min(1.0, float(quantiles.sum()) * stderr)
     return PairedComparison(
         difference=interval,
@@ -293,8 +221,7 @@ def _verdict(
 def _differences(
     first: npt.ArrayLike, second: npt.ArrayLike, clusters: Clusters
 ) -> tuple[FloatArray, npt.NDArray[np.intp], int]:
-    """Per item answered by both: share correct of the first less the second's; its cluster; items left
-    out."""
+    """Per item answered by both: the difference of the shares correct, and its cluster; number left out."""
     first_share, first_count = item_shares(first, None)
     second_share, second_count = item_shares(second, None)
     if len(first_share) != len(second_share):
@@ -308,12 +235,13 @@ def _differences(
     return (first_share - second_share)[is_in_both], kept, num_left_out
 
 
-def _adjusted(difference: FloatArray, labels: npt.NDArray[np.intp]) -> tuple[float, float, int]:
+def _adjusted(difference: FloatArray, labels: npt.NDArray[np.intp]) -> tuple[float, float, float]:
     """Mean, standard error and degrees of freedom with one cluster added in favour of each model.
 
     With one answer an item this is Bonett and Price: mean (b - c)/(n + 2) and variance ((b + c + 2)/(n + 2)
     - mean^2)/(n + 2). The added clusters have the mean size, and differ by as much as those that differ do
-    (root mean square); where none does, wholly."""
+    (root mean square); where none does, wholly.
+    """
     num_clusters = int(labels.max()) + 1
     size = len(difference) / num_clusters
     sums = np.bincount(labels, weights=difference)
@@ -323,4 +251,6 @@ def _adjusted(difference: FloatArray, labels: npt.NDArray[np.intp]) -> tuple[flo
     sizes = np.concatenate([np.bincount(labels), [size, size]])
     centre = float(sums.sum() / sizes.sum())
     variance = float(((sums - centre * sizes) ** 2).sum() / sizes.sum() ** 2)
-    return centre, float(np.sqrt(variance)), num_clusters - 1
+    squares = np.bincount(labels) ** 2.0
+    degrees = max(1.0, float(squares.sum() ** 2 / (squares**2).sum()) - 1)  # few large clusters count as few
+    return centre, float(np.sqrt(variance)), degrees

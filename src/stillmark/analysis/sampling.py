@@ -2,7 +2,8 @@
 
 All three are the mean over all ways to draw k of the n samples without replacement; unbiased for k fresh
 samples. pass@k: Chen et al., arXiv:2107.03374. maj@k (cons@k, self-consistency, Wang et al.,
-arXiv:2203.11171) is exact here, by counting draws and not by drawing: see `maj_at_k`."""
+arXiv:2203.11171) is exact here, by counting draws and not by drawing: see `maj_at_k`.
+"""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -37,8 +38,9 @@ def maj_at_k(answers: Sequence[Hashable | None], is_correct: Sequence[bool], k: 
     correct.
 
     Exact. For an answer that is drawn j times to win, each other answer i must be drawn m_i < j times, or j
-    times and tie; the number of such draws is the coefficient of x^(k-j) in the product over i of sum_{m<j}
-    C(c_i, m) x^m + y C(c_i, j) x^j, where y counts ties: a win shared by t + 1 answers counts 1/(t + 1)."""
+    times and tie. The number of such draws is the coefficient of x^(k-j) in the product over i of
+    sum_{m<j} C(c_i, m) x^m + y C(c_i, j) x^j, where y counts ties: a win of t + 1 answers counts 1/(t + 1).
+    """
     if len(answers) != len(is_correct):
         raise ValueError(f"{len(answers)} answers, {len(is_correct)} flags")
     correctness: dict[Hashable, bool] = {}

@@ -7,7 +7,8 @@ the same for student and family, and over seeds.
 
 Capability density is that size over the student's own (Densing Law, arXiv:2412.04315). There the loss is
 fitted first and mapped to accuracy; here accuracy is interpolated as measured, so both need the same
-reference family to compare."""
+reference family to compare.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -87,8 +88,7 @@ def equivalent_size(
     random_seed: int = 0,
     clusters: Sequence[Any] | None = None,
 ) -> EquivalentSize:
-    """Size at which the vanilla family reaches the accuracy of the student (one size, any number of
-    seeds)."""
+    """Size at which the vanilla family reaches the student's accuracy. `student`: one size, any seeds."""
     if len({result.params for result in student}) != 1:
         raise ValueError("the student must have one size")
     if len({(result.params, result.seed) for result in family}) != len(family):
