@@ -6,8 +6,19 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "src" / "stillmark"
-TORCH_FREE = ["errors", "study", "records", "published", "compute", "plan", "analysis", "report"]
-TORCH_BELOW = ["models", "backends", "tasks", "distill", "evaluate", "profiling", "runner", "cli"]
+TORCH_FREE = [
+    "errors",
+    "published",
+    "study",
+    "records",
+    "provenance",
+    "compute",
+    "tasks",
+    "plan",
+    "analysis",
+    "report",
+]
+TORCH_BELOW = ["models", "backends", "distill", "evaluate", "profiling", "stages", "runner", "cli"]
 LAYERS = TORCH_FREE + TORCH_BELOW
 
 
@@ -42,6 +53,8 @@ def test_reading_results_needs_no_torch():
         for path in PACKAGE.rglob("*.py")
         if path.relative_to(PACKAGE).parts[0].removesuffix(".py") in TORCH_FREE
     ]
-    code = f"import sys, importlib\nfor m in {modules!r}: importlib.import_module(m.removesuffix('.__init__'))\n"
+    code = (
+        f"import sys, importlib\nfor m in {modules!r}: importlib.import_module(m.removesuffix('.__init__'))\n"
+    )
     code += "heavy = {'torch', 'transformers'} & set(sys.modules); assert not heavy, heavy"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(PACKAGE.parent)})

@@ -26,7 +26,9 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """One sampled continuation. Token counts are the model's own; generated_tokens counts the end token."""
+    """One sampled continuation, up to the first stop string and without it. Token counts are the model's
+    own; generated_tokens counts the end token.
+    """
 
     text: str
     stop_reason: StopReason
@@ -45,7 +47,8 @@ class Loglikelihood:
     is_greedy: bool  # every token of the continuation was the most likely one
     prompt_tokens: int
     continuation_tokens: int
-    seconds: float | None = None
+    seconds: float | None = None  # this request's share of the work, prefixes shared with others included
+    truncated_tokens: int = 0  # dropped from the prompt's left, since the model's window was full
 
 
 class Backend(Protocol):

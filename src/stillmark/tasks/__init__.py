@@ -1,1 +1,14 @@
 """Tasks: samples, a prompt and a scorer; one file a task."""
+
+from stillmark.study.schema import TaskSpec
+from stillmark.tasks.shuffled_objects import ShuffledObjectsTask
+from stillmark.tasks.task import Sample, Task
+
+TASKS = {"shuffled_objects": ShuffledObjectsTask}
+
+__all__ = ["TASKS", "Sample", "Task", "make_task"]
+
+
+def make_task(spec: TaskSpec) -> Task:
+    """The task that a study's entry describes."""
+    return TASKS[spec.kind](spec)

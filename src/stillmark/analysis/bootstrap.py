@@ -1,0 +1,134 @@
+"""The bootstrap over items and seeds, as one matrix product, and estimates that may be censored.
+
+A resample of the items is a row of counts: how often each item was drawn. The accuracy of every model on
+every resample is then (counts @ correct) / (counts @ scored): one product for all models, which also means
+that all models meet the *same* items in each resample, and what they have in common cancels in a difference
+or a ratio.
+
+Seeds are few. Drawing S - 1 of S seeds with replacement gives the right variance of their mean, where
+drawing S of them gives (S - 1)/S of it: half, for two seeds (McCarthy and Snowden 1985; Rao and Wu 1988).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+Censoring = Literal["more than", "less than", "between", "unknown"]
+
+NUM_RESAMPLES = 2000
+CHUNK_CELLS = 4_000_000  # resamples x items held at once: 32 MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class CensoredEstimate:
+    """A number, or where the data end before it is reached, what is known of it.
+
+    `value` is None when censored, and then `lower_bound` and `upper_bound` hold (None: none is known).
+    `low` and `high` are the confidence limits; None means that the limit is open: resamples in which the
+    number is only known to be "more than" push `high` to infinity, and are not dropped.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    confidence: float
+    censored: Censoring | None = None
+    lower_bound: float | None = None
+    upper_bound: float | None = None
+    share_censored: float | None = None
+    """Share of the resamples in which only a bound is known."""
+    notes: tuple[str, ...] = ()
+
+
+def bootstrap_accuracies(
+    correct: npt.ArrayLike,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    rng: np.random.Generator,
+    clusters: Sequence[Any] | npt.NDArray[Any] | None = None,
+) -> FloatArray:
+    """Accuracy of each model on the data (row 0) and on each resample of the items: (1 + resamples) x models.
+
+    `correct`: models x items, each 0 to 1, NaN where it was not scored. `clusters` are drawn whole.
+    """
+    matrix = np.atleast_2d(np.asarray(correct, dtype=np.float64))
+    num_models, num_items = matrix.shape
+    is_scored = ~np.isnan(matrix)
+    if num_items == 0 or not is_scored.any(axis=1).all():
+        raise ValueError("each model needs at least one scored item")
+    filled = np.where(is_scored, matrix, 0.0).T
+    scored = None if is_scored.all() else is_scored.T.astype(np.float64)
+    labels = np.arange(num_items) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    if len(labels) != num_items:
+        raise ValueError(f"{len(labels)} clusters named for {num_items} items")
+    num_clusters = int(labels.max()) + 1
+
+    accuracies = np.empty((num_resamples + 1, num_models))
+    accuracies[0] = filled.sum(axis=0) / is_scored.sum(axis=1)
+    chunk = max(1, CHUNK_CELLS // num_items)
+    for start in range(0, num_resamples, chunk):
+        size = min(chunk, num_resamples - start)
+        counts = draw_counts(num_clusters, num_clusters, size, rng)
+        weights = counts if clusters is None else counts[:, labels]
+        total = weights.sum(axis=1, keepdims=True) if scored is None else weights @ scored
+        with np.errstate(invalid="ignore"):
+            accuracies[start + 1 : start + 1 + size] = (weights @ filled) / total
+    return accuracies
+
+
+def draw_counts(num_units: int, num_drawn: int, num_resamples: int, rng: np.random.Generator) -> FloatArray:
+    """How often each unit is drawn, `num_drawn` draws with replacement a resample: resamples x units."""
+    drawn = rng.integers(num_units, size=(num_resamples, num_drawn))
+    drawn += np.arange(num_resamples)[:, None] * num_units
+    counts = np.bincount(drawn.ravel(), minlength=num_resamples * num_units)
+    return counts.reshape(num_resamples, num_units).astype(np.float64)
+
+
+def seed_weights(num_seeds: int, num_resamples: int, rng: np.random.Generator) -> FloatArray:
+    """Weight of each seed on the data (row 0: equal) and on each resample; rows sum to 1."""
+    equal = np.full((1, num_seeds), 1 / num_seeds)
+    if num_seeds == 1:
+        return np.ones((num_resamples + 1, 1))
+    counts = draw_counts(num_seeds, num_seeds - 1, num_resamples, rng)
+    return np.concatenate([equal, counts / (num_seeds - 1)])
+
+
+def censored_summary(lowest: FloatArray, highest: FloatArray, confidence: float) -> dict[str, Any]:
+    """Fields of a `CensoredEstimate` from what each row says: at least `lowest`, at most `highest`.
+
+    Row 0 is the estimate, the others are resamples. Known exactly where both are the same. Open ends are 0
+    and infinity (all quantities here are positive). The limits are percentiles of the bounds, so censoring
+    widens them.
+    """
+    tail = (1 - confidence) / 2
+    low = high = share_censored = None
+    if len(lowest) > 1:
+        low = float(np.quantile(lowest[1:], tail, method="lower"))
+        high = float(np.quantile(highest[1:], 1 - tail, method="higher"))
+        share_censored = float((lowest[1:] != highest[1:]).mean())
+    least, most = float(lowest[0]), float(highest[0])
+    is_exact = least == most and 0 < least < np.inf
+    has_least, has_most = least > 0, bool(np.isfinite(most))
+    censored: Censoring | None
+    if is_exact:
+        censored = None
+    elif has_least and has_most:
+        censored = "between"
+    elif has_least:
+        censored = "more than"
+    else:
+        censored = "less than" if has_most else "unknown"
+    return {
+        "value": least if is_exact else None,
+        "low": low or None,
+        "high": high if high is not None and np.isfinite(high) else None,
+        "confidence": confidence,
+        "censored": censored,
+        "lower_bound": least if has_least and not is_exact else None,
+        "upper_bound": most if has_most and not is_exact else None,
+        "share_censored": share_censored,
+    }

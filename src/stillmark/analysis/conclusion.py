@@ -1,0 +1,233 @@
+"""What a study's records say: a plain mapping that the page, the tables and `--json` are all made from.
+
+Nothing here is shown that is not in it, and nothing in it is worked out again elsewhere.
+"""
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from stillmark.analysis.curves import Curve
+from stillmark.analysis.frontier import Ratio, compute_ratios, curve_band, highest_shared_accuracy
+from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_interval_over_seeds
+from stillmark.analysis.lineage import Lineage, correctness
+from stillmark.analysis.size import SizedResult, equivalent_size
+from stillmark.compute.flops import generate_flops
+from stillmark.compute.ledger import BOUNDARY_WORDS, Boundary, total
+from stillmark.records import ItemRecord, SampleRecord, Store
+
+RANDOM_SEED = 0  # of every bootstrap: recorded in the conclusion
+NUM_RESAMPLES = 2000
+
+
+def conclude_study(store: Store) -> dict[str, Any]:
+    """The whole conclusion. Arms without records are named under `unfinished` and left out elsewhere."""
+    lineage = Lineage(store)
+    study = lineage.study
+    curves = {
+        arm: [curve for seed in study.seeds if (curve := lineage.curve(arm, seed)) is not None]
+        for arm in study.arms
+    }
+    recorded = [arm for arm in study.arms if len(curves[arm]) == len(study.seeds)]
+    items = store.items()
+    return {
+        "name": study.name,
+        "description": study.description,
+        "seeds": list(study.seeds),
+        "evaluated_on": study.evaluate_on,
+        "boundaries": {str(boundary): words for boundary, words in BOUNDARY_WORDS.items()},
+        "students_per_teacher": lineage.students_per_teacher,
+        "tasks": {name: task_row(lineage, name, items) for name in study.tasks},
+        "arms": [arm_row(lineage, arm, curves[arm], items) for arm in recorded],
+        "comparisons": comparisons(lineage, {arm: curves[arm] for arm in recorded}),
+        "ledger": ledger_rows(lineage),
+        "unfinished": sorted({f"{job.stage} {job.arm} seed {job.seed}" for job in lineage.unfinished}),
+        "bootstrap": {"num_resamples": NUM_RESAMPLES, "random_seed": RANDOM_SEED, "confidence": 0.95},
+        "provenance": lineage.provenance,
+        "study_text": lineage.text,
+    }
+
+
+def task_row(lineage: Lineage, name: str, items: dict[str, ItemRecord]) -> dict[str, Any]:
+    spec, task = lineage.study.tasks[name], lineage.plan.tasks[name]
+    example = task.held_out_samples("validation")[0]
+    return {
+        **spec.model_dump(),
+        "chance": task.chance,
+        "example": {"prompt": example.prompt, "answer": example.answer, "solution": example.solution},
+    }
+
+
+def arm_row(lineage: Lineage, arm: str, curves: list[Curve], items: dict[str, ItemRecord]) -> dict[str, Any]:
+    """One arm: what it is, how well it does at the end, what it took, and its curve."""
+    spec, shape = lineage.study.arms[arm], lineage.plan.shape(arm)
+    last = {seed: lineage.checkpoint_costs(arm, seed)[-1] for seed in lineage.study.seeds}
+    samples = {seed: lineage.samples(arm, seed, cost.index) for seed, cost in last.items()}
+    everything = [sample for group in samples.values() for sample in group]
+    prompt_tokens = float(np.mean([sample.prompt_tokens for sample in everything]))
+    new_tokens = float(np.mean([sample.generated_tokens for sample in everything]))
+    answer_flops = [generate_flops(shape, prompt_tokens=sample.prompt_tokens, new_tokens=sample.generated_tokens)
+                    for sample in everything]  # fmt: skip
+    traces: Counter[str] = Counter()
+    for seed in lineage.study.seeds:
+        traces.update({str(outcome): count for outcome, count in lineage.traces(arm, seed).items()})
+    return {
+        "arm": arm,
+        "kind": spec.kind,
+        "model": spec.model,
+        "params": shape.params,
+        "matmul_params": shape.matmul_params,
+        "text": spec.recipe.text,
+        "loss": spec.recipe.loss,
+        "learning_rate": spec.recipe.learning_rate,
+        "teacher": spec.teacher,
+        "base": spec.base,
+        "accuracy": interval_row(
+            accuracy_interval_over_seeds([correctness(group) for group in samples.values()])
+        ),
+        "accuracy_by_seed": {str(seed): interval_row(accuracy_interval(correctness(group)))
+                             for seed, group in samples.items()},
+        "accuracy_by_level": by_level(everything, items),
+        "outcomes": dict(Counter(str(sample.outcome) for sample in everything)),
+        "num_items": len({sample.item_id for sample in everything}),
+        "flops": {str(b): float(np.mean([cost.within(b).flops for cost in last.values()])) for b in Boundary},
+        "cpu_seconds": {str(b): float(np.mean([cost.within(b).cpu_seconds for cost in last.values()]))
+                        for b in Boundary},
+        "prompt_tokens": prompt_tokens,
+        "generated_tokens": new_tokens,
+        "answer_flops": float(np.mean(answer_flops)),
+        "traces": dict(traces),
+        "curve": {str(boundary): curve_rows(lineage, curves, boundary) for boundary in Boundary},
+    }  # fmt: skip
+
+
+def by_level(samples: list[SampleRecord], items: dict[str, ItemRecord]) -> list[dict[str, Any]]:
+    """Accuracy at each difficulty, clustered by item over seeds."""
+    levels = sorted({items[sample.item_id].level for sample in samples})
+    rows = []
+    for level in levels:
+        chosen = [sample for sample in samples if items[sample.item_id].level == level]
+        interval = accuracy_interval(correctness(chosen), clusters=[sample.item_id for sample in chosen])
+        rows.append({"level": level, "accuracy": interval_row(interval)})
+    return rows
+
+
+def curve_rows(lineage: Lineage, curves: list[Curve], boundary: Boundary) -> list[dict[str, float]]:
+    """Mean accuracy over seeds with its pointwise band, over compute within the boundary."""
+    (band,) = curve_band(
+        curves,
+        extra_flops=lineage.extra_flops(boundary),
+        num_resamples=NUM_RESAMPLES,
+        random_seed=RANDOM_SEED,
+    )
+    columns = zip(band.flops, band.accuracy, band.low, band.high, strict=True)
+    return [dict(zip(("flops", "accuracy", "low", "high"), map(float, row), strict=True)) for row in columns]
+
+
+def interval_row(interval: Interval | None) -> dict[str, Any] | None:
+    return None if interval is None else asdict(interval)
+
+
+def comparisons(lineage: Lineage, curves: dict[str, list[Curve]]) -> list[dict[str, Any]]:
+    """Each student (and control) against the vanilla family: compute ratio at equal accuracy, and size."""
+    chosen = lineage.study.conclusion
+    if chosen is None:
+        return []
+    vanilla = [curve for arm in chosen.vanilla for curve in curves.get(arm, [])]
+    return [
+        comparison(lineage, name, curves[name], vanilla, is_control=name in chosen.controls)
+        for name in [*chosen.students, *chosen.controls]
+        if name in curves and vanilla
+    ]
+
+
+def comparison(
+    lineage: Lineage, name: str, student: list[Curve], vanilla: list[Curve], *, is_control: bool
+) -> dict[str, Any]:
+    """Vanilla compute / student compute at the student's final accuracy and at the highest that both surely reach."""
+    task = lineage.plan.tasks[lineage.study.task_of(name)]
+    final = float(np.mean([np.nanmean(curve.points[-1].correct) for curve in student]))
+    shared = highest_shared_accuracy(vanilla, student, num_resamples=NUM_RESAMPLES, random_seed=RANDOM_SEED)
+    accuracies = {"final": final} | ({"shared": shared} if shared is not None else {})
+    ratios = []
+    for boundary in Boundary:
+        extra = lineage.extra_flops(boundary)
+        found = compute_ratios(
+            vanilla, student, list(accuracies.values()), numerator_extra_flops=extra, denominator_extra_flops=extra,
+            chance=task.chance, num_resamples=NUM_RESAMPLES, random_seed=RANDOM_SEED,
+        )  # fmt: skip
+        ratios += [ratio_row(at, str(boundary), ratio) for at, ratio in zip(accuracies, found, strict=True)]
+    params = {arm: lineage.plan.shape(arm).params for arm in {curve.arm for curve in vanilla}}
+    params[name] = lineage.plan.shape(name).params
+    student_results, family = (
+        [
+            SizedResult(params=params[curve.arm], seed=curve.seed, correct=curve.points[-1].correct)
+            for curve in curves
+        ]
+        for curves in (student, vanilla)
+    )
+    size = equivalent_size(student_results, family, num_resamples=NUM_RESAMPLES, random_seed=RANDOM_SEED)
+    return {
+        "arm": name,
+        "is_control": is_control,
+        "vanilla": sorted({curve.arm for curve in vanilla}, key=lambda arm: params[arm]),
+        "final_accuracy": final,
+        "shared_accuracy": shared,
+        "ratios": ratios,
+        "equivalent_params": asdict(size),
+        "capability_density": asdict(size.density),
+        "params": params[name],
+    }
+
+
+def ratio_row(at: str, boundary: str, ratio: Ratio) -> dict[str, Any]:
+    return {
+        "at": at,
+        "boundary": boundary,
+        "accuracy": ratio.at_accuracy,
+        "text": str(ratio),
+        "value": finite(ratio.value),
+        "low": finite(ratio.low),
+        "high": finite(ratio.high),
+        "censored": ratio.censored,
+        "bound": finite(ratio.lower_bound if ratio.censored == "more than" else ratio.upper_bound),
+        "vanilla_flops": finite(ratio.numerator.value),
+        "student_flops": finite(ratio.denominator.value),
+        "reached_by": ratio.numerator.reached_by,
+        "method": "counted over counted",
+        "notes": list(ratio.notes),
+    }
+
+
+def finite(value: float | None) -> float | None:
+    """JSON has no infinity: an open end is None."""
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def ledger_rows(lineage: Lineage) -> list[dict[str, Any]]:
+    """One row a job: what it took in all, in the order in which it was done."""
+    rows = []
+    for job in lineage.plan.jobs.values():
+        for part in sorted({entry.part for entry in lineage.store.ledger(job.key)}):
+            entries = [entry for entry in lineage.store.ledger(job.key) if entry.part == part]
+            amount = total(entries)
+            rows.append(
+                {
+                    "key": job.key,
+                    "stage": job.stage,
+                    "part": part,
+                    "arm": job.arm,
+                    "seed": job.seed,
+                    "checkpoint": job.checkpoint,
+                    "flops": amount.flops,
+                    "predicted_flops": job.predicted_flops,
+                    "methods": sorted(amount.methods),
+                    "tokens": amount.tokens,
+                    "seconds": amount.seconds,
+                    "cpu_seconds": amount.cpu_seconds,
+                    "device": entries[0].device,
+                }  # fmt: skip
+            )
+    return rows

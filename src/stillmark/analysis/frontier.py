@@ -1,0 +1,317 @@
+"""The performance-to-compute frontier: who is on it, and how much less compute one side needs for the same
+accuracy.
+
+The compute ratio is (compute at which the numerator's arms reach an accuracy) / (the same of the
+denominator's), both under one boundary: what the boundary counts beside the curve's own compute (teacher,
+generation, base) is added to each side as `extra_flops`. `curves.py` says how reaching is defined. The
+interval is a percentile bootstrap over items, the same items for both sides, and over seeds, drawn for each
+arm. A resample in which a side never reaches the accuracy counts as a bound and not as missing; so the
+interval opens where the data end: "more than 12x", never a guess.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from stillmark.analysis.bootstrap import NUM_RESAMPLES, CensoredEstimate, FloatArray, censored_summary
+from stillmark.analysis.curves import (
+    ArmRows,
+    Curve,
+    CurvePoint,
+    ExtraFlops,
+    Monotone,
+    Reach,
+    cheapest_reach,
+    compute_to_reach,
+    reach_of,
+    resampled_arms,
+    seed_notes,
+)
+from stillmark.analysis.intervals import Interval
+
+__all__ = [
+    "Curve",
+    "CurvePoint",
+    "Ratio",
+    "Reach",
+    "accuracy_difference_at",
+    "compute_ratio",
+    "compute_ratios",
+    "compute_to_reach",
+    "curve_band",
+    "highest_shared_accuracy",
+    "pareto_frontier",
+]
+
+Direction = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio(CensoredEstimate):
+    """How many times the denominator's compute the numerator needs for the same accuracy."""
+
+    at_accuracy: float
+    numerator: Reach
+    denominator: Reach
+
+    def __str__(self) -> str:
+        """`12.3x (8.1 to 19)`, `more than 40x`, with the limits that are known."""
+        if self.value is not None:
+            text = f"{self.value:.3g}x"
+        elif self.censored == "between":
+            text = f"{self.lower_bound:.3g}x to {self.upper_bound:.3g}x"
+        elif self.censored == "unknown":
+            text = "unknown"
+        else:
+            bound = self.lower_bound if self.censored == "more than" else self.upper_bound
+            text = f"{self.censored} {bound:.3g}x"
+        if self.low is None and self.high is None:
+            return text
+        low = "no lower limit" if self.low is None else f"{self.low:.3g}"
+        high = "no upper limit" if self.high is None else f"{self.high:.3g}"
+        return f"{text} ({low} to {high})"
+
+
+def pareto_frontier(
+    x: Sequence[float | None],
+    y: Sequence[float | None],
+    *,
+    better_x: Direction = "lower",
+    better_y: Direction = "higher",
+) -> list[int]:
+    """Indices of the points that no other point beats, from the best to the worst in x.
+
+    A point is beaten by one that is at least as good on both axes and better on one. Equal points stand
+    together. A point with an unknown coordinate is left out: it can neither beat nor be placed.
+    """
+    if len(x) != len(y):
+        raise ValueError(f"{len(x)} x for {len(y)} y")
+    sign_x, sign_y = (1 if better_x == "lower" else -1), (1 if better_y == "lower" else -1)
+    known = [
+        (sign_x * a, sign_y * b, index)
+        for index, (a, b) in enumerate(zip(x, y, strict=True))
+        if a is not None and b is not None and not math.isnan(a) and not math.isnan(b)
+    ]
+    frontier: list[int] = []
+    best_y, best_x = math.inf, math.nan
+    for a, b, index in sorted(known):
+        if b < best_y or (b == best_y and a == best_x):
+            frontier.append(index)
+            best_x, best_y = a, b
+    return frontier
+
+
+def compute_ratio(
+    numerator_curves: Sequence[Curve],
+    denominator_curves: Sequence[Curve],
+    at_accuracy: float,
+    *,
+    numerator_extra_flops: ExtraFlops = 0.0,
+    denominator_extra_flops: ExtraFlops = 0.0,
+    chance: float | None = None,
+    monotone: Monotone = "isotonic",
+    confidence: float = 0.95,
+    num_resamples: int = NUM_RESAMPLES,
+    random_seed: int = 0,
+    clusters: Sequence[Any] | None = None,
+) -> Ratio:
+    """Compute of the numerator over that of the denominator at which each reaches `at_accuracy`."""
+    (ratio,) = compute_ratios(
+        numerator_curves,
+        denominator_curves,
+        [at_accuracy],
+        numerator_extra_flops=numerator_extra_flops,
+        denominator_extra_flops=denominator_extra_flops,
+        chance=chance,
+        monotone=monotone,
+        confidence=confidence,
+        num_resamples=num_resamples,
+        random_seed=random_seed,
+        clusters=clusters,
+    )
+    return ratio
+
+
+def compute_ratios(
+    numerator_curves: Sequence[Curve],
+    denominator_curves: Sequence[Curve],
+    at_accuracies: Sequence[float],
+    *,
+    numerator_extra_flops: ExtraFlops = 0.0,
+    denominator_extra_flops: ExtraFlops = 0.0,
+    chance: float | None = None,
+    monotone: Monotone = "isotonic",
+    confidence: float = 0.95,
+    num_resamples: int = NUM_RESAMPLES,
+    random_seed: int = 0,
+    clusters: Sequence[Any] | None = None,
+) -> list[Ratio]:
+    """`compute_ratio` at each accuracy, from one bootstrap.
+
+    The same `random_seed` draws the same resamples: ratios under two boundaries differ by the boundary alone.
+    """
+    shared = {curve.arm for curve in numerator_curves} & {curve.arm for curve in denominator_curves}
+    if shared:
+        raise ValueError(f"an arm cannot be on both sides of a ratio: {sorted(shared)}")
+    if not numerator_curves or not denominator_curves:
+        raise ValueError("each side of a ratio needs a curve")
+    sides = [*numerator_curves, *denominator_curves]
+    extras = [numerator_extra_flops] * len(numerator_curves)
+    extras += [denominator_extra_flops] * len(denominator_curves)
+    arms = resampled_arms(
+        sides, extra_flops=extras, num_resamples=num_resamples, random_seed=random_seed, clusters=clusters
+    )
+    above = {curve.arm for curve in numerator_curves}
+    numerator = [arm for arm in arms if arm.arm in above]
+    denominator = [arm for arm in arms if arm.arm not in above]
+    return [
+        _ratio_at(numerator, denominator, accuracy, chance, monotone, confidence)
+        for accuracy in at_accuracies
+    ]
+
+
+def highest_shared_accuracy(
+    numerator_curves: Sequence[Curve],
+    denominator_curves: Sequence[Curve],
+    *,
+    step: float = 0.05,
+    monotone: Monotone = "isotonic",
+    confidence: float = 0.95,
+    num_resamples: int = NUM_RESAMPLES,
+    random_seed: int = 0,
+    clusters: Sequence[Any] | None = None,
+) -> float | None:
+    """The highest multiple of `step` that both sides surely reach: where a ratio with a value says most.
+
+    Surely: the lower confidence limit of each side's last accuracy is above it, so that few resamples are
+    censored. Round, so that it is not fitted to one side's last answer. None where they share none.
+    """
+    tops = []
+    for curves in (numerator_curves, denominator_curves):
+        arms = resampled_arms(curves, num_resamples=num_resamples, random_seed=random_seed, clusters=clusters)
+        best = np.max([arm.fitted(monotone)[:, -1] for arm in arms], axis=0)
+        tops.append(float(np.quantile(best[1:], (1 - confidence) / 2)))
+    steps = math.floor(min(tops) / step + 1e-9)
+    return round(steps * step, 12) if steps > 0 else None
+
+
+def accuracy_difference_at(
+    first_curves: Sequence[Curve],
+    second_curves: Sequence[Curve],
+    flops: float,
+    *,
+    first_extra_flops: ExtraFlops = 0.0,
+    second_extra_flops: ExtraFlops = 0.0,
+    monotone: Monotone = "isotonic",
+    confidence: float = 0.95,
+    num_resamples: int = NUM_RESAMPLES,
+    random_seed: int = 0,
+    clusters: Sequence[Any] | None = None,
+) -> Interval | None:
+    """Accuracy of the first side less that of the second at equal compute; of several arms, the best counts.
+
+    None where a side has no arm whose checkpoints span that compute: nothing is extrapolated.
+    """
+    sides = [*first_curves, *second_curves]
+    extras = [first_extra_flops] * len(first_curves) + [second_extra_flops] * len(second_curves)
+    arms = resampled_arms(
+        sides, extra_flops=extras, num_resamples=num_resamples, random_seed=random_seed, clusters=clusters
+    )
+    names = {curve.arm for curve in first_curves}
+    first = _accuracy_at([arm for arm in arms if arm.arm in names], flops, monotone)
+    second = _accuracy_at([arm for arm in arms if arm.arm not in names], flops, monotone)
+    if first is None or second is None:
+        return None
+    difference = first - second
+    low, high = np.quantile(difference[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(
+        value=float(difference[0]),
+        low=float(low),
+        high=float(high),
+        confidence=confidence,
+        method="bootstrap over items and seeds",
+        note="; ".join(seed_notes(arms)) or None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Band:
+    """An arm's mean curve over seeds with a pointwise confidence band, for a figure."""
+
+    arm: str
+    flops: FloatArray  # extra flops included
+    accuracy: FloatArray
+    low: FloatArray
+    high: FloatArray
+    confidence: float
+
+
+def curve_band(
+    curves: Sequence[Curve],
+    *,
+    extra_flops: ExtraFlops = 0.0,
+    confidence: float = 0.95,
+    num_resamples: int = NUM_RESAMPLES,
+    random_seed: int = 0,
+    clusters: Sequence[Any] | None = None,
+) -> list[Band]:
+    """Mean accuracy of each arm at each checkpoint as measured (not made monotone), with a bootstrap band."""
+    arms = resampled_arms(
+        curves,
+        extra_flops=extra_flops,
+        num_resamples=num_resamples,
+        random_seed=random_seed,
+        clusters=clusters,
+    )
+    bands = []
+    for arm in arms:
+        low, high = np.quantile(arm.accuracy[1:], [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+        bands.append(
+            Band(
+                arm=arm.arm,
+                flops=np.exp(arm.log_flops) + arm.extra_flops[0],
+                accuracy=arm.accuracy[0],
+                low=low,
+                high=high,
+                confidence=confidence,
+            )
+        )
+    return bands
+
+
+def _ratio_at(
+    numerator: list[ArmRows],
+    denominator: list[ArmRows],
+    accuracy: float,
+    chance: float | None,
+    monotone: Monotone,
+    confidence: float,
+) -> Ratio:
+    above = reach_of(numerator, accuracy, chance=chance, monotone=monotone, confidence=confidence)
+    below = reach_of(denominator, accuracy, chance=chance, monotone=monotone, confidence=confidence)
+    lowest, highest = np.array([0.0]), np.array([np.inf])
+    if chance is None or accuracy > chance:
+        top_low, top_high, _ = cheapest_reach(numerator, accuracy, monotone)
+        bottom_low, bottom_high, _ = cheapest_reach(denominator, accuracy, monotone)
+        with np.errstate(divide="ignore"):
+            lowest, highest = top_low / bottom_high, top_high / bottom_low
+    summary = censored_summary(lowest, highest, confidence)
+    notes = tuple(dict.fromkeys(above.notes + below.notes))
+    return Ratio(at_accuracy=accuracy, numerator=above, denominator=below, notes=notes, **summary)
+
+
+def _accuracy_at(arms: Sequence[ArmRows], flops: float, monotone: Monotone) -> npt.NDArray[np.float64] | None:
+    """Per row, the best accuracy of an arm at this compute (extra included), None where none spans it."""
+    spanning = []
+    for arm in arms:
+        total = np.log(np.exp(arm.log_flops) + arm.extra_flops)
+        at = math.log(flops)
+        if not total[0, 0] - 1e-9 <= at <= total[0, -1] + 1e-9:
+            continue
+        fit = arm.fitted(monotone)
+        spanning.append(np.array([np.interp(at, t, f) for t, f in zip(total, fit, strict=True)]))
+    return np.max(spanning, axis=0) if spanning else None

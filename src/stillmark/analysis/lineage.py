@@ -1,0 +1,134 @@
+"""What each arm's model took to make, at each checkpoint and within each boundary, from plan and records."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from stillmark.analysis.curves import Curve, CurvePoint
+from stillmark.compute.ledger import NOTHING, Amount, Boundary, Part, total, within
+from stillmark.plan import Job, Plan
+from stillmark.records import LedgerEntry, Outcome, SampleRecord, Store
+from stillmark.study import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointCost:
+    """One checkpoint of one arm and seed: what was spent up to it, part by part."""
+
+    index: int
+    parts: dict[Part, Amount]
+
+    def within(self, boundary: Boundary) -> Amount:
+        return within(boundary, self.parts)
+
+
+class Lineage:
+    """The records of a finished study, by arm and seed."""
+
+    def __init__(self, store: Store) -> None:
+        text, resolved, _, self.provenance = store.study()
+        self.store, self.text = store, text
+        self.study = Study.model_validate(resolved)
+        self.plan = Plan(self.study)
+        self.finished = store.finished_keys()
+        self._evaluations = {
+            (job.needs[0], job.checkpoint): job for job in self.plan.jobs.values() if job.stage == "evaluate"
+        }
+
+    @cached_property
+    def students_per_teacher(self) -> int:
+        return self.study.conclusion.students_per_teacher if self.study.conclusion else 1
+
+    @property
+    def unfinished(self) -> list[Job]:
+        """Jobs of the plan that are not recorded whole."""
+        return [job for job in self.plan.jobs.values() if job.key not in self.finished]
+
+    def evaluation(self, arm: str, seed: int, checkpoint: int) -> Job:
+        return self._evaluations[self.plan.train_keys[arm, seed], checkpoint]
+
+    def samples(self, arm: str, seed: int, checkpoint: int) -> list[SampleRecord]:
+        """What the arm replied to the held-out items; none where that is not recorded."""
+        return self.store.samples(self.evaluation(arm, seed, checkpoint).key)
+
+    def checkpoint_costs(self, arm: str, seed: int) -> list[CheckpointCost]:
+        """Spending up to each checkpoint that is recorded, in order."""
+        spec = self.study.arms[arm]
+        entries = self.store.ledger(self.plan.train_keys[arm, seed])
+        fixed = {Part.TEACHER: NOTHING, Part.BASE: NOTHING}
+        if spec.teacher:
+            making = self.made(spec.teacher, seed)
+            fixed[Part.TEACHER] = making.shared_by(self.students_per_teacher)
+        if spec.base:
+            fixed[Part.BASE] = self.made(spec.base, seed)
+        generation = self.generation(arm, seed)
+        costs = []
+        for checkpoint in self.store.checkpoints(self.plan.train_keys[arm, seed]):
+            until = [entry for entry in entries if entry.index <= checkpoint.index]
+            parts = {
+                Part.STUDENT: total(only(until, "train")),
+                Part.GENERATION: generation + total(only(until, "teacher_forward")),
+                **fixed,
+            }
+            costs.append(CheckpointCost(index=checkpoint.index, parts=parts))
+        return costs
+
+    def generation(self, arm: str, seed: int) -> Amount:
+        """The traces that the arm learns from, all of them, accepted or not."""
+        key = self.plan.generate_keys.get((arm, seed))
+        return total(self.store.ledger(key)) if key else NOTHING
+
+    def made(self, arm: str, seed: int) -> Amount:
+        """Everything that the arm's final model took, its own teacher and base included."""
+        costs = self.checkpoint_costs(arm, seed)
+        return costs[-1].within(Boundary.EVERYTHING) if costs else NOTHING
+
+    def traces(self, arm: str, seed: int) -> dict[Outcome, int]:
+        """How the teacher's traces for an arm ended, by outcome; empty where it has none."""
+        key = self.plan.generate_keys.get((arm, seed))
+        outcomes = [sample.outcome for sample in self.store.samples(key)] if key else []
+        return {outcome: outcomes.count(outcome) for outcome in Outcome if outcome in outcomes}
+
+    def curve(self, arm: str, seed: int) -> Curve | None:
+        """Correctness per item at each checkpoint over the arm's own train FLOPs; None where none is recorded."""
+        points = []
+        for cost in self.checkpoint_costs(arm, seed):
+            if self.evaluation(arm, seed, cost.index).key not in self.finished:
+                continue
+            flops = cost.parts[Part.STUDENT].flops
+            assert flops is not None, "training is counted"
+            points.append(CurvePoint(flops=flops, correct=correctness(self.samples(arm, seed, cost.index))))
+        return Curve(arm=arm, seed=seed, points=tuple(points)) if points else None
+
+    def extra_flops(self, boundary: Boundary) -> "ExtraCost":
+        return ExtraCost(self, boundary)
+
+
+class ExtraCost:
+    """What a boundary adds to a checkpoint's own train FLOPs: callable as the curves want it."""
+
+    def __init__(self, lineage: Lineage, boundary: Boundary) -> None:
+        self.lineage, self.boundary = lineage, boundary
+        self._extra: dict[tuple[str, int, float], float] = {}
+
+    def __call__(self, curve: Curve, point: CurvePoint) -> float:
+        key = (curve.arm, curve.seed, point.flops)
+        if key not in self._extra:
+            for cost in self.lineage.checkpoint_costs(curve.arm, curve.seed):
+                own, whole = cost.parts[Part.STUDENT].flops, cost.within(self.boundary).flops
+                assert own is not None, "training is counted"
+                assert whole is not None, "every stage of a study is counted"
+                self._extra[curve.arm, curve.seed, own] = whole - own
+        return self._extra[key]
+
+
+def only(entries: list[LedgerEntry], part: str) -> list[LedgerEntry]:
+    return [entry for entry in entries if entry.part == part]
+
+
+def correctness(samples: list[SampleRecord]) -> npt.NDArray[np.float64]:
+    """1 where correct, 0 where not, NaN where the harness failed; in the items' order."""
+    value = dict.fromkeys(Outcome, 0.0) | {Outcome.CORRECT: 1.0, Outcome.ERROR: float("nan")}
+    return np.array([value[sample.outcome] for sample in samples])

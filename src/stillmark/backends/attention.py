@@ -1,0 +1,131 @@
+"""Attention over several blocks of keys, computed apart and merged exactly.
+
+softmax(q·[K1 K2])·[V1 V2] is the mean of the two blocks' outputs, weighted by their log-sum-exp (as in
+FlashAttention, arXiv:2205.14135, and for shared prefixes Hydragen, arXiv:2402.05099). So keys that many rows
+share are read once, as one large product, and are never copied per row.
+
+Shape suffixes: N batch, K key-value heads, G query heads a key-value head, H = K·G heads, Q queries, S keys,
+D head size, T tokens of a packed row.
+"""
+
+import math
+
+import torch
+
+# A score that is masked. Finite, so that a block in which all is masked gets weight 0 and not NaN.
+MASKED = -1e30
+MAX_SCORE_ELEMENTS = 1 << 25  # of one block of queries, where scores are held in memory (128 MiB in float32)
+
+Partial = tuple[torch.Tensor, torch.Tensor]  # output [N, K, Q, D], and log-sum-exp of its scores [N, K, Q]
+
+
+def attend_block(
+    query_NKQD: torch.Tensor,
+    key_NKSD: torch.Tensor,
+    value_NKSD: torch.Tensor,
+    *,
+    scaling: float,
+    mask_NKQS: torch.Tensor | None = None,
+    softcap: float | None = None,
+) -> Partial:
+    """Attention to one block of keys. The mask is added to the scores; sizes of 1 are broadcast."""
+    is_fused = (
+        query_NKQD.device.type == "cpu"
+        and softcap is None
+        and query_NKQD.shape[-1] == value_NKSD.shape[-1]
+        and query_NKQD.shape[2] > 8
+    )
+    if is_fused:
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # type: ignore[no-any-return]
+            query_NKQD, key_NKSD, value_NKSD, 0.0, False, attn_mask=mask_NKQS, scale=scaling
+        )
+    num_queries = query_NKQD.shape[2]
+    per_query = query_NKQD.shape[0] * query_NKQD.shape[1] * key_NKSD.shape[2]
+    step = max(1, MAX_SCORE_ELEMENTS // max(1, per_query))
+    parts = [
+        _attend_in_memory(
+            query_NKQD[:, :, start : start + step],
+            key_NKSD,
+            value_NKSD,
+            scaling,
+            mask_NKQS
+            if mask_NKQS is None or mask_NKQS.shape[2] == 1
+            else mask_NKQS[:, :, start : start + step],
+            softcap,
+        )
+        for start in range(0, num_queries, step)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([part[0] for part in parts], 2), torch.cat([part[1] for part in parts], 2)
+
+
+def _attend_in_memory(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float,
+    mask: torch.Tensor | None,
+    softcap: float | None,
+) -> Partial:
+    scores = torch.matmul(query * scaling, key.transpose(-1, -2)).float()
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    if mask is not None:
+        scores = scores + mask
+    highest = scores.amax(-1, keepdim=True)
+    scores = scores.sub_(highest).exp_()
+    total = scores.sum(-1, keepdim=True)
+    output = torch.matmul(scores.to(value.dtype), value).div_(total)
+    return output, (highest + total.log()).squeeze(-1)
+
+
+def causal_block(
+    query_NHTD: torch.Tensor, key_NKTD: torch.Tensor, value_NKTD: torch.Tensor, *, scaling: float
+) -> Partial | None:
+    """Attention of tokens to themselves and those before, or None where there is no fused kernel for it."""
+    if query_NHTD.device.type != "cpu" or query_NHTD.shape[-1] != value_NKTD.shape[-1]:
+        return None
+    num_groups = query_NHTD.shape[1] // key_NKTD.shape[1]
+    if num_groups > 1:
+        key_NKTD = key_NKTD.repeat_interleave(num_groups, 1)
+        value_NKTD = value_NKTD.repeat_interleave(num_groups, 1)
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # type: ignore[no-any-return]
+        query_NHTD, key_NKTD, value_NKTD, 0.0, True, scale=scaling
+    )
+
+
+def merge(first: Partial, second: Partial) -> Partial:
+    """The attention to both blocks, from that to each."""
+    weight = torch.sigmoid(first[1] - second[1]).unsqueeze(-1).to(first[0].dtype)
+    return torch.lerp(second[0], first[0], weight), torch.logaddexp(first[1], second[1])
+
+
+def merge_outputs(first: Partial, second: Partial) -> torch.Tensor:
+    """`merge` where the log-sum-exp is not needed any more."""
+    weight = torch.sigmoid(first[1] - second[1]).unsqueeze(-1).to(first[0].dtype)
+    return torch.lerp(second[0], first[0], weight)
+
+
+def with_sinks(output_HTD: torch.Tensor, lse_HT: torch.Tensor, sinks_H: torch.Tensor) -> torch.Tensor:
+    """A learned score a head that takes weight and gives no value (attention sinks, arXiv:2309.17453)."""
+    weight = torch.sigmoid(lse_HT - sinks_H.float()[:, None]).unsqueeze(-1)
+    return output_HTD * weight.to(output_HTD.dtype)
+
+
+def window_mask(
+    query_positions: torch.Tensor, key_positions: torch.Tensor, window: int | None
+) -> torch.Tensor | None:
+    """Additive [Q, S] mask of keys that lie `window` or more positions before a query; None where none
+    does.
+    """
+    if window is None or key_positions.numel() == 0:
+        return None
+    if int(query_positions.max()) - int(key_positions.min()) < window:
+        return None
+    is_seen = query_positions[:, None] - key_positions[None, :] < window
+    return torch.where(is_seen, 0.0, MASKED)
+
+
+def default_scaling(head_size: int) -> float:
+    return 1 / math.sqrt(head_size)

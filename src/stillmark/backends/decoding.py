@@ -1,0 +1,339 @@
+"""Generation by continuous batching over packed rows.
+
+Prompts are prefilled through the token tree (prefix.py). Each row then feeds one token a step; a row that is
+finished leaves at once, and new rows come in while others go on. Keys and values that at least `min_rows`
+rows share (a few-shot prefix, or the prompt of many samples) are a `Segment`: kept once and attended once
+for all.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from stillmark.backends.decode_plan import DecodePlan
+from stillmark.backends.kv_cache import LayerTensors, PathCache, RowCache, Segment
+from stillmark.backends.packed import PackedModel, PassPlan
+from stillmark.backends.prefix import Node, Pass, PassLimits, TokenTree, build_tree, plan_passes
+from stillmark.backends.protocol import Sampling
+from stillmark.backends.sampling import UniformStream, next_tokens
+from stillmark.backends.stopping import StopRule, Written
+from stillmark.backends.tokens import TokenIds
+
+FIRST_HEADROOM_TOKENS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeLimits:
+    """What may be in memory at once, and what is worth sharing."""
+
+    passes: PassLimits
+    max_rows: int = 256
+    min_shared_rows: int = 8
+    min_shared_tokens: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptRows:
+    """A prompt and the rows (samples) that continue it."""
+
+    ids: TokenIds
+    streams: Sequence[UniformStream]
+    max_new_tokens: int
+
+
+@dataclass(kw_only=True, eq=False)
+class Row:
+    """One continuation being written. `own_length` positions from `own_start` on are in its slot of the
+    cache.
+    """
+
+    prompt: int
+    stream: UniformStream
+    max_new_tokens: int
+    segments: tuple[Segment, ...]
+    own_start: int
+    own_length: int
+    written: Written
+    decode_seconds: float = 0.0
+
+    @property
+    def position(self) -> int:
+        """Of the token that is fed next."""
+        return self.own_start + self.own_length
+
+
+@dataclass(kw_only=True)
+class Decoder:
+    """The state of one call of generate."""
+
+    packed: PackedModel
+    prompts: Sequence[PromptRows]
+    sampling: Sampling
+    rule: StopRule
+    limits: DecodeLimits
+    cache: RowCache = field(default_factory=RowCache)
+    active: list[Row] = field(default_factory=list)
+    waiting: list[Row] = field(default_factory=list)  # with nothing of their own in the cache yet
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        sequences = [prompt.ids for prompt in self.prompts]
+        self._tree: TokenTree = build_tree(sequences, [len(ids) - 1 for ids in sequences])
+        self._num_samples = max(len(prompt.streams) for prompt in self.prompts)
+        self._path = PathCache(max(len(ids) for ids in sequences))
+        self._written: list[list[Written]] = [[Written() for _ in p.streams] for p in self.prompts]
+        self._chains: dict[int, tuple[Segment, ...]] = {}  # id of a cut node -> segments from the root to it
+        self._unstarted: dict[int, int] = {}  # id of a cut node -> sequences below that are not prefilled yet
+        self._mark_cuts(self._tree.root, 0)
+
+    def run(self) -> list[list[Written]]:
+        passes = plan_passes(self._tree, self.limits.passes)
+        coming = next(passes, None)
+        with self.packed.attention_in_place():
+            while coming is not None or self.active or self.waiting:
+                free = self.limits.max_rows - len(self.active)
+                if self.waiting and free > 0:
+                    self.active += self.waiting[:free]
+                    del self.waiting[:free]
+                elif coming is not None and (self._num_new_rows(coming) <= free or not self.active):
+                    self._prefill(coming)
+                    coming = next(passes, None)
+                else:
+                    self._step()
+        return self._written
+
+    # Prefill
+
+    def _num_new_rows(self, step: Pass) -> int:
+        return self._num_samples * len(step.wanted)
+
+    def _mark_cuts(self, node: Node, last_cut: int) -> None:
+        stack = [(node, last_cut)]
+        while stack:
+            node, last_cut = stack.pop()
+            is_shared = node.subtree_sequences * self._num_samples >= self.limits.min_shared_rows
+            is_long = node.end - last_cut >= self.limits.min_shared_tokens
+            is_sampled = bool(node.sequences) and self._num_samples >= self.limits.min_shared_rows
+            if node.tokens and is_shared and (is_long or is_sampled):
+                self._unstarted[id(node)] = node.subtree_sequences
+                last_cut = node.end
+            stack += [(child, last_cut) for child in node.children]
+
+    def _prefill(self, step: Pass) -> None:
+        start = time.perf_counter()
+        plan = PassPlan(step, self._path, self.packed.device, keep_states=not step.is_spine)
+        logits = self.packed.logits(step.tokens, step.positions, step.wanted, plan)
+        source = _StateSource(step, self._path, plan.states)
+        complete = [span.node for span in step.spans if span.last == len(span.node.tokens)]
+        for node in complete:
+            if id(node) in self._unstarted:
+                chain = self._chain_above(node)
+                segment = source.segment(node, chain[-1].end if chain else 0)
+                self._chains[id(node)] = (*chain, segment)
+        row_of_logits = {id(node): row for row, node in enumerate(step.wanted_nodes)}
+        self._start_rows([node for node in complete if node.sequences], row_of_logits, logits, source)
+        step.share_seconds(time.perf_counter() - start)
+        for node in complete:
+            for index in node.sequences:
+                self._finish_prefill(node, index)
+
+    def _chain_above(self, node: Node | None) -> tuple[Segment, ...]:
+        while node is not None:
+            if id(node) in self._chains:
+                return self._chains[id(node)]
+            node = node.parent
+        return ()
+
+    def _start_rows(
+        self, nodes: list[Node], row_of_logits: dict[int, int], logits: torch.Tensor, source: "_StateSource"
+    ) -> None:
+        if not nodes:
+            return
+        rows: list[Row] = []
+        logit_rows: list[int] = []
+        row_nodes: list[Node] = []
+        for node in nodes:
+            chain = self._chain_above(node)
+            own_start = chain[-1].end if chain else 0
+            for index in node.sequences:
+                prompt = self.prompts[index]
+                for sample, stream in enumerate(prompt.streams):
+                    rows.append(
+                        Row(
+                            prompt=index,
+                            stream=stream,
+                            max_new_tokens=prompt.max_new_tokens,
+                            segments=chain,
+                            own_start=own_start,
+                            own_length=node.end - own_start,
+                            written=self._written[index][sample],
+                        )
+                    )
+                    logit_rows.append(row_of_logits[id(node)])
+                    row_nodes.append(node)
+        chosen = next_tokens(logits[logit_rows], self.sampling, [row.stream for row in rows])
+        kept = [
+            i for i, (row, token) in enumerate(zip(rows, chosen, strict=True)) if not self._take(row, token)
+        ]
+        self.waiting += [rows[i] for i in kept if rows[i].own_length == 0]
+        kept = [i for i in kept if rows[i].own_length > 0]
+        if kept:
+            self._admit([rows[i] for i in kept], [row_nodes[i] for i in kept], source)
+
+    def _admit(self, rows: list[Row], nodes: list[Node], source: "_StateSource") -> None:
+        """Give rows slots after the active ones, with their prompts' keys and values."""
+        longest = max(row.own_length for row in rows)
+        new_tokens = max(row.max_new_tokens for row in rows)
+        num_slots = len(self.active) + len(rows)
+        if self.cache.num_slots == 0:
+            total = sum(len(prompt.streams) for prompt in self.prompts)
+            num_slots = max(num_slots, min(total, self.limits.max_rows))
+        self.cache.reserve(
+            num_slots, longest + min(new_tokens, FIRST_HEADROOM_TOKENS), len(self.active), self._longest_own()
+        )
+        source.copy_rows(self.cache, len(self.active), nodes, [row.own_start for row in rows])
+        self.active += rows
+
+    def _finish_prefill(self, node: Node, index: int) -> None:
+        """Note a prompt's prefill time, and let go of segments that no later prompt needs."""
+        each = node.seconds_of_each() / len(self._written[index])
+        for written in self._written[index]:
+            written.prefill_seconds = each
+            written.decode_seconds = written.decode_seconds or 0.0
+        above: Node | None = node
+        while above is not None:
+            if id(above) in self._unstarted:
+                self._unstarted[id(above)] -= 1
+                if self._unstarted[id(above)] == 0:
+                    del self._unstarted[id(above)], self._chains[id(above)]
+            above = above.parent
+
+    # Decode
+
+    def _longest_own(self) -> int:
+        return max((row.own_length for row in self.active), default=0)
+
+    def _step(self) -> None:
+        """Feed each active row's last token, and choose the next."""
+        start = time.perf_counter()
+        needed = self._longest_own() + 1
+        if needed > self.cache.capacity or self.cache.num_slots < len(self.active):
+            capacity = max(needed, self.cache.capacity * 3 // 2, FIRST_HEADROOM_TOKENS)
+            num_slots = max(len(self.active), min(self.limits.max_rows, len(self.active) + len(self.waiting)))
+            self.cache.reserve(num_slots, capacity, len(self.active), needed - 1)
+        plan = DecodePlan(
+            self.cache,
+            own_starts=[row.own_start for row in self.active],
+            own_lengths=[row.own_length for row in self.active],
+            segments=self._rows_of_segments(),
+            device=self.packed.device,
+        )
+        logits = self.packed.logits(
+            [row.written.ids[-1] for row in self.active],
+            [row.position for row in self.active],
+            range(len(self.active)),
+            plan,
+        )
+        chosen = next_tokens(logits, self.sampling, [row.stream for row in self.active])
+        done = []
+        for slot, (row, token) in enumerate(zip(self.active, chosen, strict=True)):
+            row.own_length += 1
+            if self._take(row, token):
+                done.append(slot)
+        each = (time.perf_counter() - start) / len(self.active)
+        for row in self.active:
+            row.decode_seconds += each
+            row.written.decode_seconds = row.decode_seconds
+        self.steps += 1
+        if done:
+            self._compact(done)
+
+    def _take(self, row: Row, token: int) -> bool:
+        """Add a token to a row; whether the row is finished."""
+        row.written.ids.append(token)
+        row.written.is_stopped = self.rule.stops_at(row.written.ids)
+        return row.written.is_stopped or len(row.written.ids) >= row.max_new_tokens
+
+    def _rows_of_segments(self) -> list[tuple[Segment, list[int]]]:
+        rows: dict[Segment, list[int]] = defaultdict(list)
+        for slot, row in enumerate(self.active):
+            for segment in row.segments:
+                rows[segment].append(slot)
+        return list(rows.items())
+
+    def _compact(self, done: list[int]) -> None:
+        """Drop finished rows: the last rows move into their slots, so that rows 0..n-1 stay the active
+        ones.
+        """
+        num_left = len(self.active) - len(done)
+        gone = set(done)
+        holes = [slot for slot in done if slot < num_left]
+        movers = [slot for slot in range(num_left, len(self.active)) if slot not in gone]
+        if holes:
+            used = max(self.active[slot].own_length for slot in movers)
+            self.cache.move(movers, holes, used)
+            for hole, mover in zip(holes, movers, strict=True):
+                self.active[hole] = self.active[mover]
+        del self.active[num_left:]
+
+
+class _StateSource:
+    """The keys and values of any node's path, just after the pass that computed its end."""
+
+    def __init__(self, step: Pass, path: PathCache, states: dict[int, LayerTensors] | None) -> None:
+        self._path = path
+        self._states = states or {}
+        self._in_path = step.depth + (len(step.tokens) if step.is_spine else 0)
+        self._offset_of = {} if step.is_spine else step.indices_by_node()
+
+    def segment(self, node: Node, start: int) -> Segment:
+        """The states at positions [start, node.end), copied."""
+        index = torch.tensor(self._indices(node, start, base=start))
+        layers = {
+            layer: (
+                keys[:, index.to(keys.device)].contiguous(),
+                values[:, index.to(keys.device)].contiguous(),
+            )
+            for layer, (keys, values) in self._layers(start).items()
+        }
+        return Segment(start=start, end=node.end, layers=layers)
+
+    def copy_rows(
+        self, cache: RowCache, first_slot: int, nodes: Sequence[Node], starts: Sequence[int]
+    ) -> None:
+        """Put the states at positions [start, node.end) into slots from `first_slot` on, one a node."""
+        base = min(starts)
+        rows = [self._indices(node, start, base) for node, start in zip(nodes, starts, strict=True)]
+        longest = max(map(len, rows))
+        index = torch.tensor([row + [0] * (longest - len(row)) for row in rows]).flatten()
+        slots = slice(first_slot, first_slot + len(rows))
+        for layer, (keys, values) in self._layers(base).items():
+            cached_keys, cached_values = cache.layer(layer, keys, values)
+            at = index.to(keys.device)
+            for cached, states in ((cached_keys, keys), (cached_values, values)):
+                chosen = states.index_select(1, at).unflatten(1, (len(rows), longest))
+                cached[slots, :, :longest] = chosen.transpose(0, 1)
+
+    def _indices(self, node: Node, start: int, base: int) -> list[int]:
+        """Indices of positions [start, node.end) in what `_layers(base)` gives."""
+        indices = list(range(start - base, min(node.end, self._in_path) - base))
+        for above in node.path():
+            if id(above) in self._offset_of:
+                first = self._offset_of[id(above)] + max(self._in_path - base, 0)
+                skipped = max(0, start - above.start)
+                indices += range(first + skipped, first + len(above.tokens))
+        return indices
+
+    def _layers(self, base: int) -> dict[int, LayerTensors]:
+        if not self._states:
+            return {layer: self._path.read(layer, base, self._in_path) for layer in self._path.layers()}
+        if base >= self._in_path:
+            return self._states
+        result = {}
+        for layer, (keys, values) in self._states.items():
+            path_keys, path_values = self._path.read(layer, base, self._in_path)
+            result[layer] = (torch.cat([path_keys, keys], 1), torch.cat([path_values, values], 1))
+        return result

@@ -1,0 +1,222 @@
+"""The engine that evaluates and generates with any Hugging Face causal language model.
+
+It is written for speed at the model's own numbers: each token position of a set of requests is computed once
+(prefix.py), tokens of many sequences run as one row without padding (packed.py), only scored positions go
+through the vocabulary head, and generation drops finished rows at once (decoding.py). A model that the packed
+path does not fit runs through plain.py; `TransformersBackend.path_reason` says why.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from stillmark.backends.decoding import DecodeLimits, Decoder, PromptRows
+from stillmark.backends.packed import CannotPackError, PackedModel
+from stillmark.backends.packed_check import reason_not_to_pack
+from stillmark.backends.plain import plain_generate, plain_logprobs
+from stillmark.backends.prefix import PassLimits
+from stillmark.backends.protocol import Loglikelihood, Reply, Sampling, StopReason
+from stillmark.backends.sampling import UniformStream
+from stillmark.backends.scoring import packed_logprobs
+from stillmark.backends.stopping import StopRule, Written, end_ids_of
+from stillmark.backends.tokens import TextCodec, TokenIds
+from stillmark.errors import UserError
+
+DEFAULT_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
+MAX_LOGIT_ELEMENTS = 1 << 24  # of one pass: 64 MiB in float32
+MAX_ROWS = 256
+UNLIMITED_TOKENS = 1 << 40
+
+
+class TransformersBackend:
+    """One loaded model. `max_batch_tokens` is how many token positions one forward pass may hold.
+
+    `path`: "packed" or "plain" forces one way; "auto" tries packed rows against the model's plain forward
+    pass once, and uses them if they agree.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        device: str = "cpu",
+        max_batch_tokens: int | None = None,
+        max_rows: int = MAX_ROWS,
+        path: Literal["auto", "packed", "plain"] = "auto",
+    ) -> None:
+        self.model = model.to(device).eval()
+        self.tokenizer = tokenizer
+        kind = torch.device(device).type
+        self.max_batch_tokens = max_batch_tokens or DEFAULT_BATCH_TOKENS.get(kind, 1024)
+        self.max_rows = max_rows
+        self.codec = TextCodec(tokenizer)
+        window = getattr(model.config, "max_position_embeddings", None)
+        self.window_tokens: int | None = int(window) if window else None
+        self._end_ids = end_ids_of(model, tokenizer)
+        self.path_reason: str | None = "asked for" if path == "plain" else None  # why rows are not packed
+        self._packed = None if path == "plain" else self._pack(is_forced=path == "packed")
+
+    def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[list[Reply]]:
+        """For each prompt, `sampling.num_samples` replies, in the prompts' order.
+
+        Prompts that are equal get equal replies, as sample i depends on (seed, prompt, i) alone.
+        """
+        prompt_ids = self.codec.encode_prompts(prompts)
+        times_asked = Counter(prompt_ids)
+        # Greedy samples are all the same text
+        num_written = 1 if sampling.temperature == 0 else sampling.num_samples
+        asked = [
+            PromptRows(
+                ids=ids,
+                streams=[UniformStream(sampling.seed, ids, sample) for sample in range(num_written)],
+                max_new_tokens=min(sampling.max_new_tokens, self._room(ids)),
+            )
+            for ids in times_asked
+            if self._room(ids) > 0
+        ]
+        rule = StopRule(self.codec, self._end_ids, sampling.stop)
+        written = self._write(asked, sampling, rule)
+        replies: dict[TokenIds, list[Reply]] = {}
+        for prompt, rows in zip(asked, written, strict=True):
+            share = times_asked[prompt.ids] * sampling.num_samples // num_written
+            distinct = [self._reply(prompt.ids, row, rule, share) for row in rows]
+            replies[prompt.ids] = [distinct[i % num_written] for i in range(sampling.num_samples)]
+        return [replies.get(ids) or [self._too_long(ids)] * sampling.num_samples for ids in prompt_ids]
+
+    def loglikelihood(self, requests: Sequence[tuple[str, str]]) -> list[Loglikelihood]:
+        """For each (prompt, continuation), its log-likelihood, in the requests' order.
+
+        Where both do not fit the model's window, the prompt loses tokens from its left, and the result says
+        how many (`truncated_tokens`).
+        """
+        whole = self.codec.encode_pairs(requests)
+        pairs = [self._fitted(*pair) for pair in whole]
+        times_asked = Counter(pairs)
+        unique = list(times_asked)
+        with torch.inference_mode():
+            if not unique:
+                scored = []
+            elif self._packed is not None:
+                scored = packed_logprobs(self._packed, unique, self._pass_limits())
+            else:
+                scored = plain_logprobs(self.model, unique, max_batch_tokens=self.max_batch_tokens)
+        result_of = dict(zip(unique, scored, strict=True))
+        return [
+            Loglikelihood(
+                loglikelihood=result_of[pair].loglikelihood,
+                is_greedy=result_of[pair].is_greedy,
+                prompt_tokens=len(pair[0]),
+                continuation_tokens=len(pair[1]),
+                seconds=result_of[pair].seconds / times_asked[pair],
+                truncated_tokens=len(full[0]) - len(pair[0]),
+            )
+            for pair, full in zip(pairs, whole, strict=True)
+        ]
+
+    def _pack(self, *, is_forced: bool) -> PackedModel | None:
+        try:
+            packed = PackedModel(self.model)
+        except CannotPackError as error:
+            self.path_reason = str(error)
+        else:
+            with torch.inference_mode():
+                self.path_reason = reason_not_to_pack(packed)
+            if self.path_reason is None:
+                return packed
+        if is_forced:
+            raise UserError(f"the model cannot run as packed rows: {self.path_reason}", 'use path="auto"')
+        return None
+
+    @torch.inference_mode()
+    def _write(self, asked: Sequence[PromptRows], sampling: Sampling, rule: StopRule) -> list[list[Written]]:
+        if not asked:
+            return []
+        if self._packed is None:
+            return plain_generate(self.model, asked, sampling, rule, max_rows=self.max_rows)
+        num_samples = len(asked[0].streams)
+        limits = DecodeLimits(
+            passes=self._pass_limits(max_wanted=max(1, self.max_rows // 4 // num_samples)),
+            max_rows=self.max_rows,
+        )
+        return Decoder(packed=self._packed, prompts=asked, sampling=sampling, rule=rule, limits=limits).run()
+
+    def _pass_limits(self, max_wanted: int = 1 << 30) -> PassLimits:
+        vocab_size = self.model.get_output_embeddings().weight.shape[0]
+        return PassLimits(
+            max_tokens=self.max_batch_tokens,
+            max_wanted=min(max_wanted, max(16, MAX_LOGIT_ELEMENTS // vocab_size)),
+            group_tokens=max(1, self.max_batch_tokens // 2),
+        )
+
+    def _reply(self, ids: TokenIds, row: Written, rule: StopRule, share: int) -> Reply:
+        return Reply(
+            text=rule.reply_text(row.ids),
+            stop_reason=StopReason.STOP if row.is_stopped else StopReason.LENGTH,
+            prompt_tokens=len(ids),
+            generated_tokens=len(row.ids),
+            prefill_seconds=None if row.prefill_seconds is None else row.prefill_seconds / share,
+            decode_seconds=None if row.decode_seconds is None else row.decode_seconds / share,
+        )
+
+    def _fitted(self, prompt: TokenIds, continuation: TokenIds) -> tuple[TokenIds, TokenIds]:
+        """The pair, without as many leading prompt tokens as do not fit. The last token is never fed."""
+        if self.window_tokens is None:
+            return prompt, continuation
+        room = self.window_tokens + 1 - len(continuation)
+        if room < 1:
+            raise UserError(
+                f"a continuation has {len(continuation)} tokens; the model's window is {self.window_tokens}",
+                "score shorter texts, such as a long document in pieces",
+            )
+        return prompt[-room:], continuation
+
+    def _room(self, ids: TokenIds) -> int:
+        """How many tokens fit after this prompt."""
+        return UNLIMITED_TOKENS if self.window_tokens is None else self.window_tokens - len(ids)
+
+    def _too_long(self, ids: TokenIds) -> Reply:
+        return Reply(
+            text="",
+            stop_reason=StopReason.ERROR,
+            prompt_tokens=len(ids),
+            generated_tokens=0,
+            error=f"the prompt has {len(ids)} tokens, and the model's window is {self.window_tokens}",
+        )
+
+
+def load_backend(
+    path_or_id: str,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    gguf_file: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    max_batch_tokens: int | None = None,
+) -> TransformersBackend:
+    """A backend from a directory, a hub id, or (with `gguf_file`, or a path that ends in .gguf) a GGUF file.
+
+    Only safetensors are read, so loading a model cannot run its author's code (a pickle can); code that comes
+    with a model is run only where `trust_remote_code` asks for it.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if path_or_id.endswith(".gguf") and gguf_file is None:
+        path_or_id, gguf_file = str(Path(path_or_id).parent), Path(path_or_id).name
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    if gguf_file is not None:
+        options["gguf_file"] = gguf_file
+    model_options = options if gguf_file is not None else {**options, "use_safetensors": True}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path_or_id, **options)
+        model = AutoModelForCausalLM.from_pretrained(path_or_id, dtype=getattr(torch, dtype), **model_options)
+    except OSError as error:
+        raise UserError(
+            f"the model `{path_or_id}` could not be loaded: {error}",
+            "give a directory or hub id with safetensors weights, or a GGUF file",
+        ) from error
+    return TransformersBackend(model, tokenizer, device=device, max_batch_tokens=max_batch_tokens)

@@ -1,0 +1,200 @@
+"""The training loop: one for every arm. What differs is the text and whether a teacher's logits judge it.
+
+The learning rate is constant after a warm-up, and what is evaluated and kept is an average of the weights with a
+power-law profile (Karras et al., arXiv:2312.02696, eq. 127: the weight of step s at step t is proportional to
+s^gamma). Such an average has the same relative width at every step, so a checkpoint is as good a model as a run
+that was planned to end there: a curve over compute needs no schedule that knows its end.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from stillmark.compute.flops import forward_flops, train_flops
+from stillmark.compute.model_shape import ModelShape
+from stillmark.distill.losses import DivergenceSettings, fused_cross_entropy, fused_divergence
+from stillmark.distill.text import MicroBatch, TextSource, micro_batches
+from stillmark.errors import UserError
+from stillmark.study.schema import Recipe
+
+AVERAGE_GAMMA = 6.94  # relative width 0.10 of the run (arXiv:2312.02696, figure 13)
+MAX_GRADIENT_NORM = 1.0
+ADAM_BETAS = (0.9, 0.95)
+MICRO_BATCH_POSITIONS = 4096
+
+
+@dataclass(kw_only=True)
+class Spent:
+    """What training has taken so far; seconds are of this process since the last checkpoint."""
+
+    step: int = 0
+    samples: int = 0
+    tokens: int = 0
+    positions: int = 0
+    train_flops: int = 0
+    teacher_flops: int = 0
+    loss_sum: float = 0.0  # nats, since the last checkpoint
+    loss_tokens: int = 0
+    train_seconds: float = 0.0
+    teacher_seconds: float = 0.0
+    train_cpu_seconds: float = 0.0
+    teacher_cpu_seconds: float = 0.0
+
+    def reset_segment(self) -> None:
+        self.loss_sum = self.train_seconds = self.teacher_seconds = 0.0
+        self.train_cpu_seconds = self.teacher_cpu_seconds = 0.0
+        self.loss_tokens = 0
+
+
+@dataclass(kw_only=True)
+class Training:
+    """One model on its way. `run` stops at each checkpoint; `save` and `load` make it go on in another process."""
+
+    model: Any
+    shape: ModelShape
+    tokenizer: Any
+    source: TextSource
+    recipe: Recipe
+    teacher: Any | None = None
+    teacher_shape: ModelShape | None = None
+    spent: Spent = field(default_factory=Spent)
+
+    def __post_init__(self) -> None:
+        self.names = [name for name, _ in self.model.named_parameters()]
+        self.parameters = [parameter for _, parameter in self.model.named_parameters()]
+        self.average = [parameter.detach().clone() for parameter in self.parameters]
+        decayed = [parameter for parameter in self.parameters if parameter.ndim > 1]
+        others = [parameter for parameter in self.parameters if parameter.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self.recipe.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=self.recipe.learning_rate, betas=ADAM_BETAS)
+
+    def run(self, checkpoints: Sequence[float]) -> Iterator[int]:
+        """Trains to each number of train FLOPs in turn and yields its index, ready to be saved."""
+        for index, until in enumerate(checkpoints):
+            if self.spent.train_flops >= until:
+                continue  # recorded before
+            while self.spent.train_flops < until:
+                self.step()
+            yield index
+            self.spent.reset_segment()
+
+    def step(self) -> None:
+        """One optimiser step over `batch_samples` samples, summed over micro-batches."""
+        spent, recipe = self.spent, self.recipe
+        started, cpu_started, teacher_before = time.perf_counter(), time.process_time(), spent.teacher_seconds
+        teacher_cpu_before = spent.teacher_cpu_seconds
+        indices = range(spent.samples, spent.samples + recipe.batch_samples)
+        batches = micro_batches(
+            [self.source.pair(index) for index in indices],
+            self.tokenizer,
+            max_positions=MICRO_BATCH_POSITIONS,
+        )
+        num_loss_tokens = sum(batch.num_loss_tokens for batch in batches)
+        loss_sum = sum(self.backward(batch, num_loss_tokens) for batch in batches) * num_loss_tokens
+        torch.nn.utils.clip_grad_norm_(self.parameters, MAX_GRADIENT_NORM)
+        warmup = min(1.0, (spent.samples + recipe.batch_samples) / max(1, recipe.warmup_samples))
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * warmup
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        spent.step += 1
+        spent.samples += recipe.batch_samples
+        share = 1 - (1 - 1 / spent.step) ** (AVERAGE_GAMMA + 1)
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], share)
+        if not loss_sum < float("inf"):
+            raise UserError(f"training diverged: the loss is {loss_sum} at step {spent.step}",
+                            hint="lower `learning_rate` or raise `warmup_samples`")  # fmt: skip
+        spent.loss_sum += loss_sum
+        spent.loss_tokens += num_loss_tokens
+        spent.train_seconds += time.perf_counter() - started - (spent.teacher_seconds - teacher_before)
+        cpu_seconds = time.process_time() - cpu_started
+        spent.train_cpu_seconds += cpu_seconds - (spent.teacher_cpu_seconds - teacher_cpu_before)
+
+    def backward(self, batch: MicroBatch, num_loss_tokens: int) -> float:
+        """Adds a micro-batch's gradient; returns its share of the mean loss."""
+        hidden = self.model.model(input_ids=batch.input_ids_BT, use_cache=False).last_hidden_state
+        head = self.model.lm_head.weight
+        if self.recipe.loss == "cross_entropy":
+            loss = fused_cross_entropy(hidden, head, batch.targets_BT, num_loss_tokens=num_loss_tokens)
+        else:
+            settings = DivergenceSettings(kind=self.recipe.loss, temperature=self.recipe.temperature)
+            loss = fused_divergence(
+                hidden, head, self.teacher_hidden(batch), self.teacher.lm_head.weight, batch.targets_BT,  # type: ignore[union-attr]
+                divergence=settings, num_loss_tokens=num_loss_tokens,
+            ).loss  # fmt: skip
+        loss.backward()
+        self.count(batch)
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def teacher_hidden(self, batch: MicroBatch) -> torch.Tensor:
+        assert self.teacher is not None
+        started, cpu_started = time.perf_counter(), time.process_time()
+        hidden: torch.Tensor = self.teacher.model(
+            input_ids=batch.input_ids_BT, use_cache=False
+        ).last_hidden_state
+        self.spent.teacher_seconds += time.perf_counter() - started
+        self.spent.teacher_cpu_seconds += time.process_time() - cpu_started
+        return hidden
+
+    def count(self, batch: MicroBatch) -> None:
+        """FLOPs of all positions that were run, padding included; the head on those with a loss."""
+        num_rows, width = batch.input_ids_BT.shape
+        self.spent.tokens += batch.num_tokens
+        self.spent.positions += num_rows * width
+        self.spent.train_flops += batch_flops(train_flops, self.shape, num_rows, width, batch.num_loss_tokens)
+        if self.recipe.loss != "cross_entropy":
+            assert self.teacher_shape is not None
+            self.spent.teacher_flops += batch_flops(
+                forward_flops, self.teacher_shape, num_rows, width, batch.num_loss_tokens
+            )
+
+    def averaged_weights(self) -> dict[str, torch.Tensor]:
+        """What is evaluated and kept."""
+        return dict(zip(self.names, self.average, strict=True))
+
+    def save(self, path: Path) -> None:
+        """Everything that the next step depends on, as safetensors, replaced in one go."""
+        tensors = {}
+        for name, parameter, average in zip(self.names, self.parameters, self.average, strict=True):
+            state = self.optimizer.state[parameter]
+            tensors[f"weight.{name}"] = parameter.detach()
+            tensors[f"average.{name}"] = average
+            tensors[f"first_moment.{name}"] = state["exp_avg"]
+            tensors[f"second_moment.{name}"] = state["exp_avg_sq"]
+        counts = {name: str(getattr(self.spent, name)) for name in SAVED_COUNTS}
+        scratch = path.with_suffix(".partial")
+        save_file(tensors, scratch, metadata=counts)
+        scratch.replace(path)
+
+    def load(self, path: Path, counts: dict[str, int]) -> None:
+        """Goes on from a saved state; `counts` are the recorded ones."""
+        tensors = load_file(path)
+        for name, parameter, average in zip(self.names, self.parameters, self.average, strict=True):
+            parameter.data.copy_(tensors[f"weight.{name}"])
+            average.copy_(tensors[f"average.{name}"])
+            self.optimizer.state[parameter] = {
+                "step": torch.tensor(float(counts["step"])),
+                "exp_avg": tensors[f"first_moment.{name}"],
+                "exp_avg_sq": tensors[f"second_moment.{name}"],
+            }
+        for name in SAVED_COUNTS:
+            setattr(self.spent, name, counts[name])
+
+
+SAVED_COUNTS = ("step", "samples", "tokens", "positions", "train_flops", "teacher_flops")
+
+
+def batch_flops(formula: Any, shape: ModelShape, num_rows: int, width: int, num_scored: int) -> int:
+    """A batch's FLOPs: the formula is linear in scored tokens, so their sum over rows is enough."""
+    without_head = formula(shape, tokens=width, scored_tokens=0)
+    head = formula(shape, tokens=width, scored_tokens=1) - without_head
+    return int(num_rows * without_head + num_scored * head)

@@ -1,0 +1,75 @@
+"""Models and tokenizers of a study: made from a config and a seed, kept as Hugging Face directories."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from stillmark.errors import UserError
+
+
+def word_tokenizer(words: list[str]) -> Any:
+    """A tokenizer with one id a word, in the words' order; they begin with <pad>, <bos>, <eos> and <unk>."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
+    )
+
+
+def build_model(config: Mapping[str, Any], seed: int) -> Any:
+    """A model with random weights that the seed alone decides."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    options = dict(config)
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(options.pop("model_type"), **options))
+    return model.to(torch.float32)
+
+
+def save_model(folder: Path, model: Any, weights: Mapping[str, torch.Tensor], tokenizer: Any) -> str:
+    """Writes a Hugging Face directory with these weights, whole or not at all; returns the weights' sha256."""
+    scratch = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    model.config.save_pretrained(scratch)
+    tokenizer.save_pretrained(scratch)
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, scratch / "model.safetensors",
+              metadata={"format": "pt"})  # fmt: skip
+    digest = file_sha256(scratch / "model.safetensors")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(scratch, folder)
+    return digest
+
+
+def load_model(folder: Path, sha256: str | None = None) -> Any:
+    """The model in a directory, in float32 and eval mode. With `sha256`, its weights must be just those."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise UserError(
+            f"{folder}: there is no model.safetensors", hint="delete the study's folder to make it again"
+        )
+    if sha256 is not None and file_sha256(weights) != sha256:
+        raise UserError(f"{weights}: is not the file that was recorded (sha256 differs)",
+                        hint="delete the study's folder to make it again")  # fmt: skip
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).to(torch.float32)
+    model.load_state_dict(load_file(weights))
+    return model.eval()
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

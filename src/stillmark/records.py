@@ -1,0 +1,275 @@
+"""The records and the store: one SQLite file a study, so that nothing is lost or doubled.
+
+Everything that was observed is a row under the key of the job that observed it. Rows have unique keys and come in
+transactions: after `kill -9` the file holds whole steps of work and no half ones.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from stillmark.errors import UserError
+
+FORMAT = 1  # of the store; a file of another format is refused
+
+
+class Outcome(StrEnum):
+    """How a sample ended: exactly one of these."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    TRUNCATED = "truncated"  # max_new_tokens was reached before an answer
+    UNPARSED = "unparsed"  # the model stopped, and no answer could be read
+    ERROR = "error"  # the harness failed, not the model
+
+
+class Method(StrEnum):
+    """How a number was obtained. Two sides of a ratio must match."""
+
+    MEASURED = "measured"
+    COUNTED = "counted"
+    PUBLISHED = "published"
+    ESTIMATED = "estimated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemRecord:
+    """What was asked. `item_id` is a hash of task and prompt, so equal questions are one item."""
+
+    item_id: str
+    task: str
+    level: int
+    prompt: str
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRecord:
+    """What a model replied to one item."""
+
+    job_key: str
+    item_id: str
+    repeat: int
+    position: int  # of the item in the job
+    response: str
+    outcome: Outcome
+    stop_reason: str
+    prompt_tokens: int
+    generated_tokens: int
+    seconds: float | None  # its share of the batch that it ran in
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerEntry:
+    """Compute that one part of a job took: `index` numbers the pieces in which it was recorded."""
+
+    job_key: str
+    part: str  # train | teacher_forward | generate | evaluate
+    index: int
+    flops: int | None
+    flops_method: Method
+    tokens: int | None  # of text; padding left out
+    positions: int | None  # that were run; padding counted, as the machine computes it
+    seconds: float | None  # wall, measured
+    cpu_seconds: float | None  # of this process, all threads, measured
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRecord:
+    """A model on the way: where it lies, and what this job had spent when it was written."""
+
+    job_key: str
+    index: int
+    step: int
+    samples_seen: int
+    tokens: int
+    train_flops: int
+    loss: float  # mean nats a loss token since the checkpoint before
+    path: str  # relative to the store's folder
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRecord:
+    """One job that was begun: what it was told, on what, when."""
+
+    key: str
+    stage: str
+    inputs: dict[str, Any]
+    provenance: dict[str, Any]
+    started_at: str
+    finished_at: str | None
+
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS study (
+  id INTEGER PRIMARY KEY CHECK (id = 1), format INTEGER NOT NULL, text TEXT NOT NULL, resolved TEXT NOT NULL,
+  plan TEXT NOT NULL, provenance TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS jobs (
+  key TEXT PRIMARY KEY, stage TEXT NOT NULL, inputs TEXT NOT NULL, provenance TEXT NOT NULL,
+  started_at TEXT NOT NULL, finished_at TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS items (
+  item_id TEXT PRIMARY KEY, task TEXT NOT NULL, level INTEGER NOT NULL, prompt TEXT NOT NULL,
+  target TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS samples (
+  job_key TEXT NOT NULL REFERENCES jobs, item_id TEXT NOT NULL REFERENCES items, repeat INTEGER NOT NULL,
+  position INTEGER NOT NULL, response TEXT NOT NULL, outcome TEXT NOT NULL, stop_reason TEXT NOT NULL,
+  prompt_tokens INTEGER NOT NULL, generated_tokens INTEGER NOT NULL, seconds REAL,
+  PRIMARY KEY (job_key, item_id, repeat)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ledger (
+  job_key TEXT NOT NULL REFERENCES jobs, part TEXT NOT NULL, "index" INTEGER NOT NULL, flops INTEGER,
+  flops_method TEXT NOT NULL, tokens INTEGER, positions INTEGER, seconds REAL, cpu_seconds REAL,
+  device TEXT NOT NULL, PRIMARY KEY (job_key, part, "index")) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checkpoints (
+  job_key TEXT NOT NULL REFERENCES jobs, "index" INTEGER NOT NULL, step INTEGER NOT NULL,
+  samples_seen INTEGER NOT NULL, tokens INTEGER NOT NULL, train_flops INTEGER NOT NULL, loss REAL NOT NULL,
+  path TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (job_key, "index")) WITHOUT ROWID;
+"""
+
+
+class Store:
+    """The records of one study. Open it with `Store.create` to write, `Store.open` to read."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self.folder = path.parent
+        self._connection = connection
+
+    @classmethod
+    def create(cls, path: Path) -> "Store":
+        """The store at a path, made where there is none."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=60)
+        try:
+            connection.executescript(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+            )
+            connection.executescript(TABLES)
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{path}: not a store of records: {error}", hint="move the file away") from error
+        return cls(path, connection)
+
+    @classmethod
+    def open(cls, path: Path) -> "Store":
+        """The store at a path or in a folder, for reading. Raises UserError where there is none."""
+        path = path / "records.sqlite" if path.is_dir() else path
+        if not path.is_file():
+            raise UserError(f"{path}: there are no records", hint="`stillmark run STUDY` makes them")
+        store = cls.create(path)
+        row = store._connection.execute("SELECT format FROM study").fetchone()
+        if row is not None and row[0] != FORMAT:
+            raise UserError(f"{path}: records of format {row[0]}; this version reads format {FORMAT}")
+        return store
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of the block's writes, or none."""
+        with self._connection:
+            yield
+
+    # ---- writing
+
+    def put_study(self, text: str, resolved: Any, plan: Any, provenance: Mapping[str, Any]) -> None:
+        with self._connection:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO study VALUES (1, ?, ?, ?, ?, ?)",
+                (
+                    FORMAT,
+                    text,
+                    json.dumps(resolved),
+                    canonical(plan),
+                    canonical(provenance),
+                ),  # arms keep their order
+            )
+
+    def begin_job(self, key: str, stage: str, inputs: Any, provenance: Mapping[str, Any]) -> None:
+        """A job that was begun before keeps its first row."""
+        with self._connection:
+            self._connection.execute(
+                "INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?, ?, NULL)",
+                (key, stage, canonical(inputs), canonical(provenance), now()),
+            )
+
+    def finish_job(self, key: str) -> None:
+        with self._connection:
+            self._connection.execute("UPDATE jobs SET finished_at = ? WHERE key = ?", (now(), key))
+
+    def add_items(self, items: Iterable[ItemRecord]) -> None:
+        rows = [astuple(item) for item in items]
+        self._connection.executemany("INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?, ?)", rows)
+
+    def add(self, *records: SampleRecord | LedgerEntry | CheckpointRecord) -> None:
+        """Rows under their job; a row that is there already is an error, never a second one."""
+        for record in records:
+            values = astuple(record)
+            marks = ", ".join("?" * len(values))
+            self._connection.execute(f"INSERT INTO {TABLE_OF[type(record)]} VALUES ({marks})", values)
+
+    # ---- reading
+
+    def study(self) -> tuple[str, dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+        """The study's text, resolved form, plan (one mapping a job) and provenance, as last run."""
+        row = self._connection.execute("SELECT text, resolved, plan, provenance FROM study").fetchone()
+        if row is None:
+            raise UserError(f"{self.path}: holds no study", hint="`stillmark run STUDY` writes one")
+        return row[0], json.loads(row[1]), json.loads(row[2]), json.loads(row[3])
+
+    def finished_keys(self) -> set[str]:
+        return {row[0] for row in self._connection.execute("SELECT key FROM jobs WHERE finished_at NOT NULL")}
+
+    def jobs(self) -> list[JobRecord]:
+        rows = self._connection.execute(f"SELECT {columns(JobRecord)} FROM jobs ORDER BY started_at, key")
+        return [JobRecord(key=k, stage=s, inputs=json.loads(i), provenance=json.loads(p), started_at=b, finished_at=f)
+                for k, s, i, p, b, f in rows]  # fmt: skip
+
+    def items(self) -> dict[str, ItemRecord]:
+        return {item.item_id: item for item in self._rows(ItemRecord, "items", "1", ())}
+
+    def samples(self, job_key: str) -> list[SampleRecord]:
+        where = "job_key = ? ORDER BY position, repeat"
+        return [
+            SampleRecord(**{**asdict(s), "outcome": Outcome(s.outcome)})
+            for s in self._rows(SampleRecord, "samples", where, (job_key,))
+        ]
+
+    def ledger(self, job_key: str) -> list[LedgerEntry]:
+        where = 'job_key = ? ORDER BY part, "index"'
+        return [
+            LedgerEntry(**{**asdict(e), "flops_method": Method(e.flops_method)})
+            for e in self._rows(LedgerEntry, "ledger", where, (job_key,))
+        ]
+
+    def checkpoints(self, job_key: str) -> list[CheckpointRecord]:
+        return self._rows(CheckpointRecord, "checkpoints", 'job_key = ? ORDER BY "index"', (job_key,))
+
+    def _rows(self, kind: Any, table: str, where: str, values: tuple[Any, ...]) -> list[Any]:
+        names = [field.name for field in fields(kind)]
+        rows = self._connection.execute(f"SELECT {columns(kind)} FROM {table} WHERE {where}", values)
+        return [kind(**dict(zip(names, row, strict=True))) for row in rows]
+
+
+TABLE_OF: dict[type, str] = {SampleRecord: "samples", LedgerEntry: "ledger", CheckpointRecord: "checkpoints"}
+
+
+def columns(kind: Any) -> str:
+    """The columns of a record's table, in the order of its fields."""
+    return ", ".join(f'"{field.name}"' for field in fields(kind))
+
+
+def canonical(value: Any) -> str:
+    """JSON with one spelling for one value, so that its hash is a key."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,167 @@
+"""Runs what a study's plan holds and its store does not: jobs in worker processes, each after those it needs."""
+
+import fcntl
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from stillmark.errors import UserError
+from stillmark.plan import Job, Plan
+from stillmark.provenance import provenance
+from stillmark.records import Store
+from stillmark.study import Study
+
+
+def run_study(
+    study: Study, text: str, folder: Path, *, workers: int | None = None, quiet: bool = False
+) -> int:
+    """Carries out what is not yet recorded of a study in `folder`; returns how many jobs that was.
+
+    Ctrl-C and `kill -9` lose no record; the same call goes on. Raises UserError for a study that is at fault.
+    """
+    plan = Plan(study)
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_runner(folder):
+        store = Store.create(folder / "records.sqlite")
+        store.put_study(text, study.model_dump(), [job.row() for job in plan.jobs.values()], provenance())
+        finished = store.finished_keys()
+        todo = [job for job in plan.jobs.values() if job.key not in finished]
+        if todo:
+            workers = workers or max(1, (os.cpu_count() or 1) // (study.threads or os.cpu_count() or 1))
+            with progress_bar(plan, todo, quiet) as bar:
+                run_jobs(todo, study, folder, workers, bar)
+        store.close()
+    return len(todo)
+
+
+@contextmanager
+def only_runner(folder: Path) -> Iterator[None]:
+    """Two processes must not run one study at once."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"{folder}: another process is running this study", hint="wait for it or stop it"
+            ) from error
+        yield
+
+
+class Bar:
+    """Progress over all jobs, weighted by the time that each is expected to take."""
+
+    def __init__(self, progress: Progress, todo: list[Job]) -> None:
+        self.progress = progress
+        self.weights = {job.key: expected_effort(job) for job in todo}
+        self.labels = {job.key: f"{job.stage} {job.arm} seed {job.seed}" for job in todo}
+        self.done = dict.fromkeys(self.weights, 0.0)
+        self.task = progress.add_task(
+            "starting", total=sum(self.weights.values()), jobs=f"0/{len(todo)} jobs"
+        )
+
+    def update(self, key: str, fraction: float) -> None:
+        self.done[key] = fraction
+        completed = sum(self.weights[k] * f for k, f in self.done.items())
+        jobs = f"{sum(f >= 1 for f in self.done.values())}/{len(self.done)} jobs"
+        self.progress.update(self.task, completed=completed, description=self.labels[key], jobs=jobs)
+
+
+EFFORT_PER_FLOP = {
+    "train": 1.0,
+    "generate": 6.0,
+    "evaluate": 8.0,
+}  # decoding is slower a FLOP; for the bar alone
+
+
+def expected_effort(job: Job) -> float:
+    return job.predicted_flops * EFFORT_PER_FLOP[job.stage]
+
+
+@contextmanager
+def progress_bar(plan: Plan, todo: list[Job], quiet: bool) -> Iterator[Bar]:
+    columns = (
+        TextColumn("{task.fields[jobs]}"), BarColumn(), TextColumn("{task.percentage:.0f}%"), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.description}"),
+    )  # fmt: skip
+    with Progress(
+        *columns, console=Console(stderr=True), disable=quiet, speed_estimate_period=300
+    ) as progress:
+        yield Bar(progress, todo)
+
+
+def run_jobs(todo: list[Job], study: Study, folder: Path, workers: int, bar: Bar) -> None:
+    """Starts each job once its needs are finished, the longest chain's first."""
+    context = multiprocessing.get_context("spawn")
+    messages: Any = context.Queue()
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=begin_worker, initargs=(os.getpid(), study, folder, messages)
+    )
+    waiting = {job.key: job for job in todo}
+    running: dict[Future[None], Job] = {}
+    try:
+        while waiting or running:
+            ready = [job for job in waiting.values() if not any(need in waiting for need in job.needs)
+                     and not any(other.key in job.needs for other in running.values())]  # fmt: skip
+            for job in sorted(ready, key=lambda job: job.stage == "evaluate")[: workers - len(running)]:
+                running[pool.submit(work, job.key)] = waiting.pop(job.key)
+            finished, _ = wait(running, timeout=0.3, return_when=FIRST_COMPLETED)
+            drain(messages, bar)
+            for future in finished:
+                job = running.pop(future)
+                future.result()
+                bar.update(job.key, 1.0)
+    except BrokenProcessPool as error:
+        raise UserError("a worker process died (out of memory, or killed)",
+                        hint="what is recorded is kept: run the same command to go on, with --workers 1 to use less memory") from error  # fmt: skip
+    finally:
+        for process in list(
+            getattr(pool, "_processes", {}).values() if getattr(pool, "_processes", None) else []
+        ):
+            process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def drain(messages: Any, bar: Bar) -> None:
+    while True:
+        try:
+            bar.update(*messages.get_nowait())
+        except Empty:
+            return
+
+
+# ---- in a worker process
+
+_worker: dict[str, Any] = {}
+
+
+def begin_worker(parent: int, study: Study, folder: Path, messages: Any) -> None:
+    """Loads the study once a process, leaves Ctrl-C to the parent, and ends when the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+    _worker.update(plan=Plan(study), store=Store.create(folder / "records.sqlite"), messages=messages)
+
+
+def end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.1)
+    os._exit(1)
+
+
+def work(key: str) -> None:
+    from stillmark.stages import do_job
+
+    plan, store, messages = _worker["plan"], _worker["store"], _worker["messages"]
+    do_job(plan.jobs[key], plan, store, lambda fraction: messages.put((key, min(fraction, 0.999))))
