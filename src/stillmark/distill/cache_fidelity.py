@@ -105,7 +105,7 @@ def _relative_error(value: torch.Tensor, truth: torch.Tensor) -> float:
     return float((value - truth).norm() / truth.norm())
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def _kept(
     targets: object, teacher_hidden_LE: torch.Tensor, head: OutputHead
 ) -> tuple[float | None, float | None, float | None, float | None]:
