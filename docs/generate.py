@@ -14,10 +14,8 @@ import typer
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "stillmark"
 TREE_START, TREE_END = "<!-- tree: made by docs/generate.py -->", "<!-- end of tree -->"
-LAYERS = (
-    "errors published study records provenance compute tasks plan analysis report models backends distill evaluate "
-    "profiling stages runner cli"
-).split()
+sys.path.insert(0, str(ROOT / "tests"))
+from test_layers import LAYERS  # noqa: E402  (the one list of layers)
 
 
 def first_sentence(path: Path) -> str:
@@ -58,7 +56,9 @@ def command_line() -> str:
     pages = ["# The command line", "", "Made from the code by `python docs/generate.py`.", ""]
 
     def add(command: click.Command, name: str, parent: click.Context | None) -> None:
-        context = click.Context(command, info_name=name, parent=parent, max_content_width=100, terminal_width=100)
+        context = click.Context(
+            command, info_name=name, parent=parent, max_content_width=100, terminal_width=100
+        )
         pages.extend([f"## `{context.command_path}`", "", "```text", command.get_help(context), "```", ""])
         if isinstance(command, click.Group):
             for child in command.list_commands(context):
@@ -75,7 +75,9 @@ def generated() -> dict[Path, str]:
 
 
 def main() -> None:
-    stale = [path for path, text in generated().items() if not path.is_file() or path.read_text("utf-8") != text]
+    stale = [
+        path for path, text in generated().items() if not path.is_file() or path.read_text("utf-8") != text
+    ]
     if "--check" in sys.argv:
         for path in stale:
             print(f"{path.relative_to(ROOT)} is stale: run `python docs/generate.py`", file=sys.stderr)

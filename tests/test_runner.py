@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ENVIRONMENT, TINY, run_stillmark, stillmark
 
+from conftest import ENVIRONMENT, TINY, run_stillmark, stillmark
 from stillmark.compute.flops import generate_flops
 from stillmark.plan import Plan
 from stillmark.records import Outcome, Store
@@ -113,7 +113,10 @@ def test_killed_at_random_moments_it_ends_with_the_same_records(tiny_run: Path, 
     stream = random.Random(seed)
     for _ in range(4):
         process = subprocess.Popen(
-            stillmark("run", TINY, "--out", folder), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            stillmark("run", TINY, "--out", folder),
+            env=ENVIRONMENT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 60
         while not (folder / "models").is_dir() and time.monotonic() < deadline and process.poll() is None:
@@ -131,7 +134,11 @@ def test_killed_at_random_moments_it_ends_with_the_same_records(tiny_run: Path, 
 def test_ctrl_c_ends_cleanly_and_keeps_what_is_recorded(tmp_path: Path):
     folder = tmp_path / "tiny"
     process = subprocess.Popen(
-        stillmark("run", TINY, "--out", folder), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        stillmark("run", TINY, "--out", folder),
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 60
     while not (folder / "models").is_dir() and time.monotonic() < deadline:
@@ -145,7 +152,9 @@ def test_ctrl_c_ends_cleanly_and_keeps_what_is_recorded(tmp_path: Path):
 
 def test_two_runs_of_one_study_at_once_are_refused(tmp_path: Path):
     folder = tmp_path / "tiny"
-    first = subprocess.Popen(stillmark("run", TINY, "--out", folder), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        stillmark("run", TINY, "--out", folder), env=ENVIRONMENT, stderr=subprocess.DEVNULL
+    )
     while not (folder / "records.sqlite").is_file():
         time.sleep(0.05)
     second = run_stillmark("run", TINY, "--out", folder)

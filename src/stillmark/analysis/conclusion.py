@@ -234,6 +234,6 @@ def ledger_rows(lineage: Lineage) -> list[dict[str, Any]]:
                     "seconds": amount.seconds,
                     "cpu_seconds": amount.cpu_seconds,
                     "device": entries[0].device,
-                }  # fmt: skip
+                }
             )
     return rows
