@@ -121,7 +121,7 @@ def test_clusters_widen_and_identical_repeats_add_nothing_much():
 def test_one_cluster_says_nothing():
     interval = accuracy_interval([1, 0, 1], clusters=["text"] * 3)
     assert (interval.low, interval.high) == (0, 1)
-    assert "one cluster" in interval.note
+    assert "one item or cluster" in interval.note
 
 
 def coverage_by_simulation(num_items, num_repeats, accuracy, correlation, num_trials, seed=0):

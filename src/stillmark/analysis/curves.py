@@ -145,11 +145,12 @@ def resampled_arms(
 
 
 def reach_bounds(
-    arm: ArmRows, accuracy: float, monotone: Monotone = "isotonic"
+    arm: ArmRows, accuracy: float | FloatArray, monotone: Monotone = "isotonic"
 ) -> tuple[FloatArray, FloatArray]:
-    """Per row, the least and the most compute at which the arm can have reached the accuracy."""
+    """Per row, the least and the most compute at which the arm can have reached the accuracy (one, or one a
+    row)."""
     fit = arm.fitted(monotone)
-    is_there = fit >= accuracy - 1e-12
+    is_there = fit >= np.reshape(accuracy, (-1, 1)) - 1e-12
     after = is_there.argmax(axis=1)
     before = np.maximum(after - 1, 0)
     rows = np.arange(len(fit))

@@ -92,18 +92,41 @@ def accuracy_interval(
     Each item weighs the same, however often it was repeated.
     """
     _check_confidence(confidence)
-    shares, repeats = _item_shares(correct, num_repeats)
-    labels = _cluster_index(clusters, len(shares))
+    shares, repeats = item_shares(correct, num_repeats)
+    labels = cluster_index(clusters, len(shares))
     is_scored = repeats > 0
-    shares, repeats, labels = shares[is_scored], repeats[is_scored], labels[is_scored]
-    if len(shares) == 0:
-        return None
+    shares, repeats = shares[is_scored], repeats[is_scored]
+    labels = np.unique(labels[is_scored], return_inverse=True)[1].reshape(-1)
     is_independent = bool((repeats == 1).all()) and len(np.unique(labels)) == len(shares)
     if is_independent:
         return binomial_interval(round(shares.sum()), len(shares), confidence)
+    return _share_interval(shares, repeats, labels, confidence)
+
+
+def share_interval(
+    shares: npt.ArrayLike, *, num_repeats: npt.ArrayLike, confidence: float = 0.95
+) -> Interval | None:
+    """Interval of the mean of one value from 0 to 1 an item (pass@k, maj@k, partial credit); None for no
+    item.
+
+    `num_repeats`: how many independent answers each value stands for.
+    """
+    _check_confidence(confidence)
+    values = np.asarray(shares, dtype=np.float64)
+    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("shares must be one number from 0 to 1 per item")
+    if len(values) == 0:
+        return None
+    repeats = np.broadcast_to(np.asarray(num_repeats, dtype=np.float64), values.shape)
+    return _share_interval(values, repeats, np.arange(len(values)), confidence)
+
+
+def _share_interval(
+    shares: FloatArray, repeats: FloatArray, labels: npt.NDArray[np.intp], confidence: float
+) -> Interval:
     design = _item_design(shares, repeats, labels)
     if design.num_clusters == 1:
-        return _unknown_spread(design.value, confidence, "one cluster: its variance cannot be seen")
+        return _unknown_spread(design.value, confidence, "one item or cluster: its variance cannot be seen")
     return _wilson(design, _item_half_width(design, confidence), confidence, "Wilson, clustered")
 
 
@@ -130,15 +153,16 @@ def accuracy_interval_over_seeds(
         single = accuracy_interval(correct_by_seed[0], clusters=clusters, confidence=confidence)
         return single and replace(single, note="one seed: the variance between seeds is unknown")
     _check_confidence(confidence)
-    per_seed = [_item_shares(correct, None) for correct in correct_by_seed]
+    per_seed = [item_shares(correct, None) for correct in correct_by_seed]
     if len({len(shares) for shares, _ in per_seed}) > 1:
         raise ValueError(f"seeds differ in their number of items: {[len(shares) for shares, _ in per_seed]}")
     share = np.stack([shares for shares, _ in per_seed])
     repeats = np.stack([count for _, count in per_seed])
-    labels = _cluster_index(clusters, share.shape[1])
+    labels = cluster_index(clusters, share.shape[1])
     in_all = (repeats > 0).all(axis=0)
     num_left_out = int((repeats > 0).any(axis=0).sum() - in_all.sum())
-    share, repeats, labels = share[:, in_all], repeats[:, in_all], labels[in_all]
+    share, repeats = share[:, in_all], repeats[:, in_all]
+    labels = np.unique(labels[in_all], return_inverse=True)[1].reshape(-1)
     if share.shape[1] == 0:
         return None
     note = f"{num_left_out} items not scored at every seed are left out" if num_left_out else None
@@ -295,7 +319,7 @@ def _unknown_spread(value: float, confidence: float, note: str) -> Interval:
     return Interval(value=value, low=0.0, high=1.0, confidence=confidence, method="none", note=note)
 
 
-def _item_shares(correct: npt.ArrayLike, num_repeats: npt.ArrayLike | None) -> tuple[FloatArray, FloatArray]:
+def item_shares(correct: npt.ArrayLike, num_repeats: npt.ArrayLike | None) -> tuple[FloatArray, FloatArray]:
     """Per item: share correct (0 where nothing was scored) and the number of scored answers."""
     flags = np.asarray(correct, dtype=np.float64)
     if flags.ndim not in (1, 2):
@@ -314,7 +338,7 @@ def _item_shares(correct: npt.ArrayLike, num_repeats: npt.ArrayLike | None) -> t
     return np.divide(counts, repeats, out=np.zeros_like(counts), where=repeats > 0), repeats
 
 
-def _cluster_index(clusters: Sequence[Any] | npt.NDArray[Any] | None, num_items: int) -> npt.NDArray[np.intp]:
+def cluster_index(clusters: Sequence[Any] | npt.NDArray[Any] | None, num_items: int) -> npt.NDArray[np.intp]:
     """Each item's cluster as a number from 0; each its own where none is named."""
     if clusters is None:
         return np.arange(num_items)
