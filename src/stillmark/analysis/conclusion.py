@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillmark.analysis.curves import Curve, resampled_arms
+from stillmark.analysis.differences import difference_rows
 from stillmark.analysis.frontier import Ratio, compute_ratios, curve_band, highest_shared_accuracy
 from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_interval_over_seeds
 from stillmark.analysis.lineage import Lineage, correctness
@@ -43,6 +44,7 @@ def conclude_study(store: Store) -> dict[str, Any]:
         "tasks": {name: task_row(lineage, name, items) for name in study.tasks},
         "arms": [arm_row(lineage, arm, curves[arm], items) for arm in recorded],
         "comparisons": comparisons(lineage, {arm: curves[arm] for arm in recorded}),
+        "differences": difference_rows(study, {arm: curves[arm] for arm in recorded}),
         "ledger": ledger_rows(lineage),
         "unfinished": sorted({f"{job.stage} {job.arm} seed {job.seed}" for job in lineage.unfinished}),
         "bootstrap": {"num_resamples": NUM_RESAMPLES, "random_seed": RANDOM_SEED, "confidence": 0.95},
