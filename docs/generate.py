@@ -8,8 +8,8 @@ import ast
 import sys
 from pathlib import Path
 
-import click
 import typer
+import typer.testing
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "stillmark"
@@ -52,21 +52,23 @@ def command_line() -> str:
     sys.path.insert(0, str(ROOT / "src"))
     from stillmark.cli import app
 
-    root = typer.main.get_command(app)
     pages = ["# The command line", "", "Made from the code by `python docs/generate.py`.", ""]
+    runner = typer.testing.CliRunner(env={"COLUMNS": "100", "TERMINAL_WIDTH": "100"})
 
-    def add(command: click.Command, name: str, parent: click.Context | None) -> None:
-        context = click.Context(
-            command, info_name=name, parent=parent, max_content_width=100, terminal_width=100
+    def add(names: list[str], group: typer.Typer | None) -> None:
+        result = runner.invoke(
+            app, [*names, "--help"], prog_name="stillmark", terminal_width=100, max_content_width=100
         )
-        pages.extend([f"## `{context.command_path}`", "", "```text", command.get_help(context), "```", ""])
-        if isinstance(command, click.Group):
-            for child in command.list_commands(context):
-                found = command.get_command(context, child)
-                assert found is not None, child
-                add(found, child, context)
+        pages.extend(
+            [f"## `{' '.join(['stillmark', *names])}`", "", "```text", result.output.strip(), "```", ""]
+        )
+        for command in group.registered_commands if group else []:
+            name = command.name or command.callback.__name__.removesuffix("_command")  # type: ignore[union-attr]
+            add([*names, name.replace("_", "-")], None)
+        for child in group.registered_groups if group else []:
+            add([*names, str(child.name)], child.typer_instance)
 
-    add(root, "stillmark", None)
+    add([], app)
     return "\n".join(line.rstrip() for line in "\n".join(pages).splitlines()) + "\n"
 
 

@@ -17,7 +17,6 @@ from stillmark.analysis.frontier import (
     compute_ratios,
     compute_to_reach,
     curve_band,
-    highest_shared_accuracy,
     pareto_frontier,
 )
 
@@ -294,15 +293,6 @@ def test_ratio_covers_the_truth(num_seeds, least):
 
 
 # --- helpers of the report
-
-
-def test_highest_shared_accuracy_is_a_round_number_that_both_reach():
-    low, high = curve([0.1, 0.38]), curve([0.1, 0.9], arm="distilled")
-    assert highest_shared_accuracy([low], [high]) == 0.25  # .38 - 1.96 * .0485 = .285
-    ratio = compute_ratio([low], [high], 0.25)
-    assert ratio.share_censored < 0.05
-    assert ratio.high is not None
-    assert highest_shared_accuracy([curve([0.0, 0.02])], [high]) is None
 
 
 def test_difference_at_equal_compute():

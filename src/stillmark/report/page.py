@@ -30,7 +30,8 @@ BOUNDARY_TITLES = {
     "student": "Training alone",
     "generation": "+ teacher's work",
     "teacher": "+ teacher's making",
-    "base": "+ starting weights",
+    "base": "work + starting weights",
+    "everything": "Everything",
 }
 OPEN_TABLES = ("arms", "differences", "levels", "outcomes", "stages")  # the others are folded
 
