@@ -18,7 +18,7 @@ from stillmark.compute.shapes import shape_from_config
 from stillmark.errors import UserError
 from stillmark.records import canonical
 from stillmark.study.schema import ModelSpec, Recipe, Study
-from stillmark.tasks import Sample, Task, make_task
+from stillmark.tasks import Sample, TrainableTask, make_task
 
 METHOD_VERSION = 1  # of how stages are carried out: raised when code changes what a stage would record
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
@@ -53,7 +53,7 @@ class Lengths:
     response: dict[str, int]  # by text: answers, solutions
 
 
-def tokenizer_words(task: Task) -> list[str]:
+def tokenizer_words(task: TrainableTask) -> list[str]:
     """The vocabulary of a word-level tokenizer: one id a word."""
     return [*SPECIAL_TOKENS, *task.words()]
 
@@ -89,7 +89,7 @@ class Plan:
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self.tasks: dict[str, Task] = {name: make_task(spec) for name, spec in study.tasks.items()}
+        self.tasks: dict[str, TrainableTask] = {name: make_task(spec) for name, spec in study.tasks.items()}
         self.jobs: dict[str, Job] = {}  # in an order in which each comes after its needs
         self.train_keys: dict[tuple[str, int], str] = {}
         self.generate_keys: dict[tuple[str, int], str] = {}
@@ -231,7 +231,7 @@ class Plan:
         return sum(job.predicted_flops for job in self.jobs.values())
 
 
-def preview_lengths(task: Task) -> Lengths:
+def preview_lengths(task: TrainableTask) -> Lengths:
     """Mean lengths of a task's texts in words, with <bos> before the prompt and <eos> after the reply."""
     samples = [task.training_sample(0, index) for index in range(PREVIEW_SAMPLES)]
     response = {

@@ -21,6 +21,7 @@ from stillmark.analysis.claims_hours import (
     Side,
     hours_ratios,
     implied_mfu,
+    logit_ratios,
     mixed_ratios,
     ratio_of,
     rl_ratios,
@@ -246,6 +247,12 @@ def test_on_policy_distillation_against_reinforcement_learning():
     """Qwen3 report, Table 21: 17,920 against 1,800 GPU-hours from one checkpoint."""
     (row,) = rl_ratios(REGISTRY)
     assert row.ratio == pytest.approx(17_920 / 1_800)
+
+
+def test_the_only_published_hours_of_a_teachers_logits():
+    """Llama 3.2 card: 370K and 460K hours of training, 86K of logits for both."""
+    (row,) = logit_ratios(REGISTRY)
+    assert row.ratio == pytest.approx(830 / 916)
 
 
 def test_different_units_are_no_ratio():

@@ -143,7 +143,10 @@ CONFIGS: dict[str, list[dict[str, Any]]] = {
     "ctrl": [{**GPT, "dff": 77}, {**GPT, "dff": 77, **UNTIED}],
     "persimmon": [PLAIN, common("head_dim", qk_layernorm=False, **TIED)],
     "phi": [common("head_dim"), common(), common("head_dim", qk_layernorm=True, num_key_value_heads=3)],
-    "stablelm": [PLAIN, common("head_dim", qk_layernorm=True, use_qkv_bias=True, use_parallel_residual=True)],
+    "stablelm": [
+        common("head_dim"),
+        common("head_dim", qk_layernorm=True, use_qkv_bias=True, use_parallel_residual=True),
+    ],
     "starcoder2": [common(), common(use_bias=False, sliding_window=7, **UNTIED)],
     "nemotron": [common(), common(**BIASES)],
     "jais2": [common(), common(attention_bias=False, mlp_bias=False)],

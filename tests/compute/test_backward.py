@@ -14,7 +14,19 @@ torch = pytest.importorskip("torch")
 from stillmark.models.count import count_model, meta_model  # noqa: E402
 
 TOKENS = 11
-ARCHITECTURES = ["llama", "gpt2", "olmo", "olmo2", "cohere", "phi", "qwen2_moe", "deepseek_v3", "falcon"]
+ARCHITECTURES = ["llama", "gpt2", "olmo2", "cohere"]
+MORE = [
+    "olmo",
+    "phi",
+    "qwen2_moe",
+    "deepseek_v3",
+    "falcon",
+    "nanochat",
+    "gpt_neox",
+    "opt",
+    "bloom",
+    "exaone4",
+]
 
 
 def config_of(model_type: str) -> dict[str, Any]:
@@ -22,23 +34,26 @@ def config_of(model_type: str) -> dict[str, Any]:
 
 
 def freeze(model: Any, frozen: Frozen) -> None:
-    """The same on the module: embeddings, first layers, head with the norm before it."""
-    body = model.base_model
-    layers = next(module for module in body.children() if isinstance(module, torch.nn.ModuleList))
-    for layer in layers[: frozen.layers]:
+    """The same on the module: embeddings (BLOOM has a norm on them), first layers, head with its norm."""
+    body = getattr(model.base_model, "decoder", model.base_model)
+    parts = dict(body.named_children())
+    layers = next(name for name, part in parts.items() if isinstance(part, torch.nn.ModuleList))
+    embeddings = {name for name, part in parts.items() if isinstance(part, torch.nn.Embedding)}
+    embeddings |= {"word_embeddings_layernorm"} & parts.keys()
+    for layer in parts[layers][: frozen.layers]:
         layer.requires_grad_(False)
-    embeddings = [module for module in body.children() if isinstance(module, torch.nn.Embedding)]
     if frozen.embedding:
-        for embedding in embeddings:
-            embedding.requires_grad_(False)
+        for name in embeddings:
+            parts[name].requires_grad_(False)
     if frozen.head:
         model.get_output_embeddings().requires_grad_(False)
-        for module in body.children():
-            if module not in embeddings and module is not layers:
-                module.requires_grad_(False)
+        for name in parts.keys() - embeddings - {layers}:
+            parts[name].requires_grad_(False)
 
 
-@pytest.mark.parametrize("model_type", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "model_type", [*ARCHITECTURES, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)]
+)
 @pytest.mark.parametrize(
     "frozen",
     [

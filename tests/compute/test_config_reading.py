@@ -112,6 +112,7 @@ def test_a_spelling_is_suggested():
         ("llama", {"hidden_size": "48"}, "a whole number"),
         ("llama", {"num_hidden_layers": 0}, "a whole number"),
         ("gpt2", {"hidden_size": 64}, "two values"),
+        ("ctrl", {"n_head": 7}, "a multiple of the 7 heads"),
     ],
 )
 def test_features_without_a_checked_formula_are_refused(

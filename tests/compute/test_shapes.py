@@ -19,14 +19,25 @@ from stillmark.models.count import count_model, meta_model  # noqa: E402
 TOKENS = 11
 
 
-@pytest.mark.parametrize("config", [pytest.param(config, id=name) for config, name in CASES])
-def test_formula_is_what_the_meta_device_counts(config: dict[str, Any]):
+ALL = [pytest.param(config, id=name) for config, name in CASES]
+FIRST_FAST = [
+    pytest.param(config, id=name, marks=[] if name.endswith("-0") else [pytest.mark.slow])
+    for config, name in CASES
+]
+
+
+@pytest.mark.parametrize("config", ALL)
+def test_parameters_are_those_that_transformers_makes(config: dict[str, Any]):
     model = meta_model(config)
-    shape = shape_from_config(model.config.to_dict())
-    assert shape == shape_from_config(config), "to_dict() and the hand-written config are read alike"
+    shape = shape_from_config(config)
     assert shape.params == sum(parameter.numel() for parameter in model.parameters())
-    executed = shape.without_windows()
-    assert count_model(model, TOKENS) == (
+    assert shape == shape_from_config(model.config.to_dict()), "with and without defaults"
+
+
+@pytest.mark.parametrize("config", FIRST_FAST)
+def test_formula_is_what_the_meta_device_counts(config: dict[str, Any]):
+    executed = shape_from_config(config).without_windows()
+    assert count_model(meta_model(config), TOKENS) == (
         forward_flops(executed, tokens=TOKENS),
         train_flops(executed, tokens=TOKENS),
     )

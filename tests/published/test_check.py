@@ -1,4 +1,3 @@
-# ruff: noqa: E501 (entries of the registry are one line each)
 """A made-up entry with a fault is refused with one clear line that says where."""
 
 import re
@@ -110,6 +109,12 @@ def test_every_fault_has_its_line(tmp_path):
     with pytest.raises(UserError) as error:
         check_file(write(tmp_path, text))
     assert len(error.value.message.splitlines()) == 2
+
+
+@pytest.mark.parametrize("text", ["", "- a list"])
+def test_a_file_that_is_no_mapping(text, tmp_path):
+    with pytest.raises(UserError, match="a registry file is a mapping"):
+        check_file(write(tmp_path, text))
 
 
 def test_no_such_file(tmp_path):

@@ -1,4 +1,4 @@
-"""The paper report: figures to the digit, every number with its source, all text escaped, nothing from outside."""
+"""The paper report: figures to the digit, every number with its source, all text escaped, self-contained."""
 
 import csv
 import io
@@ -12,8 +12,9 @@ import pytest
 from stillmark.analysis.claims_compute import BOUNDARIES
 from stillmark.published.settings import PublishedSettings
 from stillmark.report.paper import (
+    paper_as_dict,
     paper_study,
-    summary,
+    print_paper,
     table_csv,
     table_json,
     table_markdown,
@@ -40,7 +41,7 @@ models:
       - {name: distillation_samples, value: 1000, unit: samples, method: published, source: hostile}
     scores:
       - {benchmark: aime_2024, printed: "<s>AIME</s>", value: 50.0, metric: accuracy, variant: chat, source: hostile, reported_by: self}
-"""  # noqa: E501
+"""
 
 VOID = {"meta", "input", "br", "img", "link", "hr", "line", "circle", "rect", "path", "polyline"}
 
@@ -186,7 +187,15 @@ def test_mixed_methods_are_refused_in_words_unless_asked_for(study):
     assert "Refused: " in refused.intro
 
 
-def test_the_summary_is_plain_data(study):
-    content = json.loads(json.dumps(summary(study), allow_nan=False))
+def test_what_json_prints_is_plain_data(study):
+    content = json.loads(json.dumps(paper_as_dict(study), allow_nan=False))
     assert content["headline"]["base"]["high"] < 1
     assert content["verdicts"]["student"]["phi-4-reasoning"] == "fails"
+    assert round(content["tables"]["headline"][0]["epochs_1"]) == 3481
+
+
+def test_the_terminal_shows_the_headline_and_the_verdicts(study, capsys):
+    print_paper(study)
+    shown = capsys.readouterr().out
+    for expected in ("3,481", "1,740", "1,160", "under everything: fails for 21", "MMLU-Redux"):
+        assert expected in shown

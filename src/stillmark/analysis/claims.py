@@ -10,6 +10,7 @@ from stillmark.analysis.claims_hours import (
     Purchase,
     hours_ratios,
     implied_mfu,
+    logit_ratios,
     mixed_ratios,
     purchase,
     rl_ratios,
@@ -55,6 +56,7 @@ class PaperClaims:
     headline: ModelRatios
     hours: tuple[LabelledRatio, ...]
     against_rl: tuple[LabelledRatio, ...]
+    with_logits: tuple[LabelledRatio, ...]
     purchases: tuple[Purchase, ...]
     mixed: tuple[LabelledRatio, ...]
     mixed_refusal: str | None
@@ -91,6 +93,7 @@ def study_claims(settings: PublishedSettings) -> PaperClaims:
         headline=headline,
         hours=hours_ratios(registry, headline.inputs, settings),
         against_rl=rl_ratios(registry),
+        with_logits=logit_ratios(registry),
         purchases=tuple(found for item in ratios if (found := purchase(registry, item.inputs))),
         mixed=mixed,
         mixed_refusal=refusal,

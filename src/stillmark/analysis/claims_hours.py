@@ -24,6 +24,8 @@ class Side:
     unit: str
     method: str
     evidence: tuple[Evidence, ...] = ()
+    detail: str = ""
+    """The method in full, where a part of the amount was had in another way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,12 +214,14 @@ def _hours_row(
             unit="device-hours",
             method="device-hours",
             evidence=(Evidence(model_id=base.id, figure=vanilla),),
+            detail="published hours",
         ),
         Side(
             amount=total,
             unit="device-hours",
             method="device-hours",
             evidence=(Evidence(model_id=teacher.id, figure=figure),),
+            detail=f"published hours of the teacher + 6ND of the student at an MFU of {hours.student_mfu:g}",
         ),
         allow_mixed=False,
         note=f"the student's {own:,.0f} H100-hours are 6ND at an MFU of {hours.student_mfu:g} "
@@ -248,6 +252,45 @@ def rl_ratios(registry: Registry) -> tuple[LabelledRatio, ...]:
     return tuple(rows)
 
 
+def logit_ratios(registry: Registry) -> tuple[LabelledRatio, ...]:
+    """For students distilled while being pretrained: the same pretraining without a teacher over that with it.
+
+    By family, since the teacher's hours are published for all of its students together. Below 1 by construction.
+    """
+    families: dict[str, list[Model]] = {}
+    for model in registry.models:
+        if model.figure("teacher_logit_generation_gpu_hours_both") and model.figure("gpu_hours"):
+            families.setdefault(model.family, []).append(model)
+    rows = []
+    for models in families.values():
+        own = [
+            Evidence(model_id=model.id, figure=figure)
+            for model in models
+            if (figure := model.figure("gpu_hours"))
+        ]
+        logits = models[0].figure("teacher_logit_generation_gpu_hours_both")
+        if logits is None or logits.value is None or {item.figure.unit for item in own} != {logits.unit}:
+            continue
+        hours = sum(item.figure.value or 0.0 for item in own)
+        teacher = Evidence(model_id=models[0].id, figure=logits)
+        names = " and ".join(model.name for model in models)
+        rows.append(
+            ratio_of(
+                f"{names}: pretraining without a teacher over pretraining and the teacher's logits",
+                Side(amount=hours, unit=logits.unit, method="device-hours", evidence=tuple(own)),
+                Side(
+                    amount=hours + logits.value,
+                    unit=logits.unit,
+                    method="device-hours",
+                    evidence=(*own, teacher),
+                ),
+                allow_mixed=False,
+                note=logits.note or "",
+            )
+        )
+    return tuple(rows)
+
+
 def mixed_ratios(
     registry: Registry, inputs: RatioInputs, settings: PublishedSettings
 ) -> tuple[LabelledRatio, ...]:
@@ -268,7 +311,7 @@ def mixed_ratios(
                 note += f"; hours and 6ND imply {implied.mfu:.1%}: this is {mfu / implied.mfu:.1f} times 6ND"
             rows.append(
                 ratio_of(
-                    f"mixed: hours at an MFU of {mfu:g} over 6ND of {epochs:g} epochs",
+                    f"mixed: hours at an MFU of {mfu:g} over 6ND of {epochs:g} epoch{'s' * (epochs != 1)}",
                     Side(
                         amount=vanilla.value * SECONDS_PER_HOUR * peak * mfu,
                         unit="FLOP",

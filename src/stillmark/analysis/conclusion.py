@@ -8,8 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from stillmark.analysis.curves import Curve
+from stillmark.analysis.curves import Curve, resampled_arms
+from stillmark.analysis.differences import difference_rows
 from stillmark.analysis.frontier import Ratio, compute_ratios, curve_band, highest_shared_accuracy
 from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_interval_over_seeds
 from stillmark.analysis.lineage import Lineage, correctness
@@ -42,6 +44,7 @@ def conclude_study(store: Store) -> dict[str, Any]:
         "tasks": {name: task_row(lineage, name, items) for name in study.tasks},
         "arms": [arm_row(lineage, arm, curves[arm], items) for arm in recorded],
         "comparisons": comparisons(lineage, {arm: curves[arm] for arm in recorded}),
+        "differences": difference_rows(study, {arm: curves[arm] for arm in recorded}),
         "ledger": ledger_rows(lineage),
         "unfinished": sorted({f"{job.stage} {job.arm} seed {job.seed}" for job in lineage.unfinished}),
         "bootstrap": {"num_resamples": NUM_RESAMPLES, "random_seed": RANDOM_SEED, "confidence": 0.95},
@@ -85,9 +88,9 @@ def arm_row(lineage: Lineage, arm: str, curves: list[Curve], items: dict[str, It
         "teacher": spec.teacher,
         "base": spec.base,
         "accuracy": interval_row(
-            accuracy_interval_over_seeds([correctness(group) for group in samples.values()])
+            accuracy_interval_over_seeds([correctness_of(group) for group in samples.values()])
         ),
-        "accuracy_by_seed": {str(seed): interval_row(accuracy_interval(correctness(group)))
+        "accuracy_by_seed": {str(seed): interval_row(accuracy_interval(correctness_of(group)))
                              for seed, group in samples.items()},
         "accuracy_by_level": by_level(everything, items),
         "outcomes": dict(Counter(str(sample.outcome) for sample in everything)),
@@ -103,13 +106,17 @@ def arm_row(lineage: Lineage, arm: str, curves: list[Curve], items: dict[str, It
     }  # fmt: skip
 
 
+def correctness_of(samples: list[SampleRecord]) -> npt.NDArray[np.float64]:
+    return correctness(sample.outcome for sample in samples)
+
+
 def by_level(samples: list[SampleRecord], items: dict[str, ItemRecord]) -> list[dict[str, Any]]:
     """Accuracy at each difficulty, clustered by item over seeds."""
     levels = sorted({items[sample.item_id].level for sample in samples})
     rows = []
     for level in levels:
         chosen = [sample for sample in samples if items[sample.item_id].level == level]
-        interval = accuracy_interval(correctness(chosen), clusters=[sample.item_id for sample in chosen])
+        interval = accuracy_interval(correctness_of(chosen), clusters=[sample.item_id for sample in chosen])
         rows.append({"level": level, "accuracy": interval_row(interval)})
     return rows
 
@@ -148,7 +155,8 @@ def comparison(
 ) -> dict[str, Any]:
     """Vanilla compute / student compute at the student's final accuracy and at the highest that both surely reach."""
     task = lineage.plan.tasks[lineage.study.task_of(name)]
-    final = float(np.mean([np.nanmean(curve.points[-1].correct) for curve in student]))
+    (mean_curve,) = resampled_arms(student, num_resamples=0)
+    final = float(mean_curve.fitted("isotonic")[0, -1])  # over the compute that all seeds have in common
     shared = highest_shared_accuracy(vanilla, student, num_resamples=NUM_RESAMPLES, random_seed=RANDOM_SEED)
     accuracies = {"final": final} | ({"shared": shared} if shared is not None else {})
     ratios = []
@@ -228,6 +236,6 @@ def ledger_rows(lineage: Lineage) -> list[dict[str, Any]]:
                     "seconds": amount.seconds,
                     "cpu_seconds": amount.cpu_seconds,
                     "device": entries[0].device,
-                }  # fmt: skip
+                }
             )
     return rows

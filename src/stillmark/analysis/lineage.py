@@ -1,5 +1,6 @@
 """What each arm's model took to make, at each checkpoint and within each boundary, from plan and records."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,6 +34,7 @@ class Lineage:
         self.study = Study.model_validate(resolved)
         self.plan = Plan(self.study)
         self.finished = store.finished_keys()
+        self._costs: dict[tuple[str, int], list[CheckpointCost]] = {}
         self._evaluations = {
             (job.needs[0], job.checkpoint): job for job in self.plan.jobs.values() if job.stage == "evaluate"
         }
@@ -55,6 +57,11 @@ class Lineage:
 
     def checkpoint_costs(self, arm: str, seed: int) -> list[CheckpointCost]:
         """Spending up to each checkpoint that is recorded, in order."""
+        if (arm, seed) not in self._costs:
+            self._costs[arm, seed] = self._add_up(arm, seed)
+        return self._costs[arm, seed]
+
+    def _add_up(self, arm: str, seed: int) -> list[CheckpointCost]:
         spec = self.study.arms[arm]
         entries = self.store.ledger(self.plan.train_keys[arm, seed])
         fixed = {Part.TEACHER: NOTHING, Part.BASE: NOTHING}
@@ -88,7 +95,7 @@ class Lineage:
     def traces(self, arm: str, seed: int) -> dict[Outcome, int]:
         """How the teacher's traces for an arm ended, by outcome; empty where it has none."""
         key = self.plan.generate_keys.get((arm, seed))
-        outcomes = [sample.outcome for sample in self.store.samples(key)] if key else []
+        outcomes = self.store.outcomes(key) if key else []
         return {outcome: outcomes.count(outcome) for outcome in Outcome if outcome in outcomes}
 
     def curve(self, arm: str, seed: int) -> Curve | None:
@@ -99,7 +106,8 @@ class Lineage:
                 continue
             flops = cost.parts[Part.STUDENT].flops
             assert flops is not None, "training is counted"
-            points.append(CurvePoint(flops=flops, correct=correctness(self.samples(arm, seed, cost.index))))
+            outcomes = self.store.outcomes(self.evaluation(arm, seed, cost.index).key)
+            points.append(CurvePoint(flops=flops, correct=correctness(outcomes)))
         return Curve(arm=arm, seed=seed, points=tuple(points)) if points else None
 
     def extra_flops(self, boundary: Boundary) -> "ExtraCost":
@@ -128,7 +136,7 @@ def only(entries: list[LedgerEntry], part: str) -> list[LedgerEntry]:
     return [entry for entry in entries if entry.part == part]
 
 
-def correctness(samples: list[SampleRecord]) -> npt.NDArray[np.float64]:
-    """1 where correct, 0 where not, NaN where the harness failed; in the items' order."""
+def correctness(outcomes: Iterable[Outcome]) -> npt.NDArray[np.float64]:
+    """1 where correct, 0 where not, NaN where the harness failed."""
     value = dict.fromkeys(Outcome, 0.0) | {Outcome.CORRECT: 1.0, Outcome.ERROR: float("nan")}
-    return np.array([value[sample.outcome] for sample in samples])
+    return np.array([value[outcome] for outcome in outcomes])

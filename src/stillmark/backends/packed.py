@@ -25,6 +25,7 @@ from stillmark.backends.attention import (
     window_mask,
     with_sinks,
 )
+from stillmark.backends.kernels import faster_linears
 from stillmark.backends.kv_cache import LayerTensors, PathCache
 from stillmark.backends.prefix import Pass
 
@@ -79,7 +80,8 @@ class PackedModel:
             for config in self._configs:
                 config._attn_implementation = INTERFACE_NAME
             _ACTIVE.append(self)
-            yield
+            with faster_linears(self.model):
+                yield
         finally:
             _ACTIVE.remove(self)
             for config, implementation in zip(self._configs, before, strict=True):

@@ -131,7 +131,7 @@ class TransformersBackend:
             raise UserError(f"the model cannot run as packed rows: {self.path_reason}", 'use path="auto"')
         return None
 
-    @torch.inference_mode()  # type: ignore[untyped-decorator]
+    @torch.inference_mode()
     def _write(self, asked: Sequence[PromptRows], sampling: Sampling, rule: StopRule) -> list[list[Written]]:
         if not asked:
             return []

@@ -34,7 +34,7 @@ class Frozen:
     """Parts that are not trained."""
 
     embedding: bool = False
-    """The token and position tables; where the head is tied to them, the head too."""
+    """The token and position tables and a norm on them (BLOOM); where the head is tied, the head too."""
     layers: int = 0
     """The first so many layers, norms included."""
     head: bool = False

@@ -10,14 +10,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stillmark.compute.families import classic, latent, llama, moe
+from stillmark.compute.families import classic, fairseq, latent, llama, moe, shared_moe, windowed
 from stillmark.compute.families.reader import COUNT_INSTEAD
 from stillmark.compute.model_shape import ModelShape
 from stillmark.errors import UserError, did_you_mean
 
 __all__ = ["FAMILIES", "ModelShape", "load_shape", "shape_from_config"]
 
-FAMILIES = {**llama.FAMILIES, **classic.FAMILIES, **moe.FAMILIES, **latent.FAMILIES}
+FAMILIES = {
+    **llama.FAMILIES,
+    **windowed.FAMILIES,
+    **classic.FAMILIES,
+    **fairseq.FAMILIES,
+    **moe.FAMILIES,
+    **shared_moe.FAMILIES,
+    **latent.FAMILIES,
+}
 
 
 def shape_from_config(config: Mapping[str, Any]) -> ModelShape:

@@ -41,6 +41,10 @@ class OutputHead:
         bias = None if self.bias is None else self.bias.detach()
         return replace(self, weight=self.weight.detach(), bias=bias)
 
+    def with_weight(self, weight: torch.Tensor) -> "OutputHead":
+        """The same head with another matrix."""
+        return replace(self, weight=weight)
+
     def project(self, hidden_CD: torch.Tensor, out_CV: torch.Tensor) -> torch.Tensor:
         """Logits of a chunk, written to `out_CV`, whose dtype may be wider than the product's."""
         weight = self.weight.to(hidden_CD.dtype)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from stillmark.plan import response_text
-from stillmark.tasks import Task
+from stillmark.tasks import TrainableTask
 
 IGNORED = -100  # the target of a position without a loss
 
@@ -30,7 +30,7 @@ class TextSource(Protocol):
 class TaskText:
     """An endless stream of a task's training samples. Arms of one seed read the same questions in the same order."""
 
-    def __init__(self, task: Task, text: str, seed: int) -> None:
+    def __init__(self, task: TrainableTask, text: str, seed: int) -> None:
         self.task, self.text, self.seed = task, text, seed
 
     def pair(self, index: int) -> TextPair:

@@ -45,6 +45,8 @@ class Problem:
 def parse_registry(text: str, name: str, known: Known) -> RegistryFile:
     """The checked entries of a registry file, or a `UserError` that names every fault."""
     data = load_yaml(text, name)
+    if not isinstance(data, dict):
+        raise UserError(f"{name}: a registry file is a mapping with `schema`, `sources` and `models`", GUIDE)
     try:
         file = RegistryFile.model_validate(data)
     except ValidationError as error:

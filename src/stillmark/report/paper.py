@@ -7,34 +7,31 @@ write_paper_report(tables, Path("runs/paper"))
 import csv
 import io
 import json
+import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from stillmark.analysis.claims import PaperClaims, study_claims
 from stillmark.published.settings import PublishedSettings
-from stillmark.report.paper_cells import Cell, Table
+from stillmark.report.paper_cells import Cell, Row, Table
 from stillmark.report.paper_compute import (
-    distillation_hours_table,
     headline_table,
-    hours_table,
-    implied_mfu_table,
     inputs_table,
     not_computable_table,
-    purchases_table,
     ratios_table,
     thresholds_table,
 )
-from stillmark.report.paper_page import page
-from stillmark.report.paper_scores import (
-    answers_table,
-    curve_table,
-    density_table,
-    disagreements_table,
-    own_base_table,
-    size_summary_table,
-    size_table,
+from stillmark.report.paper_hours import (
+    distillation_hours_table,
+    hours_table,
+    implied_mfu_table,
+    purchases_table,
 )
+from stillmark.report.paper_page import page
+from stillmark.report.paper_scores import answers_table, curve_table, density_table, disagreements_table
+from stillmark.report.paper_size import own_base_table, size_summary_table, size_table
 
 BUILDERS = (
     headline_table,
@@ -84,13 +81,11 @@ def write_paper_report(result: PaperTables, directory: Path) -> Path:
     return path
 
 
-def summary(result: PaperTables) -> dict[str, Any]:
-    """The verdicts in short, as plain data: for `--json` and the terminal."""
+def paper_as_dict(result: PaperTables) -> dict[str, Any]:
+    """The verdicts and the tables behind them as plain data: what `--json` prints. The rest is in the files."""
     claims = result.claims
     verdicts = {
-        boundary: {
-            item.inputs.model.id: span.verdict for item in claims.ratios for span in (item.ranges[boundary],)
-        }
+        boundary: {item.inputs.model.id: item.ranges[boundary].verdict for item in claims.ratios}
         for boundary in claims.headline.ranges
     }
     return {
@@ -102,8 +97,48 @@ def summary(result: PaperTables) -> dict[str, Any]:
         },
         "verdicts": verdicts,
         "not_computable": {item.model.id: item.reason for item in claims.not_computable},
-        "tables": {key: len(table.rows) for key, table in result.tables.items()},
+        "tables": {key: plain_rows(result.tables[key]) for key in ("headline", "ratios", "size_summary")},
+        "table_rows": {key: len(table.rows) for key, table in result.tables.items()},
     }
+
+
+def print_paper(result: PaperTables) -> None:
+    """The headline, the verdicts under each boundary and the headline model's comparisons, on stdout."""
+    from rich.console import Console
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    claims = result.claims
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+
+    def show(table: Table, rows: Iterable[Row], leave_out: tuple[str, ...] = ()) -> None:
+        columns = [column for column in table.columns if column.key not in leave_out]
+        grid = Grid(title=table.title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+        for column in columns:
+            grid.add_column(column.title, justify="right" if column.is_number else "left")
+        for row in rows:
+            cells = [row.cells.get(column.key) for column in columns]
+            grid.add_row(*(Text(cell.text if cell else "") for cell in cells))
+        console.print(grid)
+        console.print()
+
+    show(result.tables["headline"], result.tables["headline"].rows)
+    claim = claims.settings.claims.compute_ratio
+    for boundary in claims.headline.ranges:
+        verdicts = [item.ranges[boundary].verdict for item in claims.ratios]
+        counts = ", ".join(f"{name} for {verdicts.count(name)}" for name in dict.fromkeys(verdicts))
+        console.print(Text(f"{claim:,.0f} times under {boundary}: {counts}"))
+    console.print()
+    name = claims.headline.inputs.model.name
+    size = result.tables["size"]
+    show(
+        size, (row for row in size.rows if row.cells["student"].text == name), ("student", "differs", "area")
+    )
+
+
+def plain_rows(table: Table) -> list[dict[str, Any]]:
+    """A table's values by column."""
+    return [{column.key: _value(row.cells.get(column.key)) for column in table.columns} for row in table.rows]
 
 
 def table_json(table: Table) -> str:

@@ -2,13 +2,13 @@
 
 from stillmark.study.schema import TaskSpec
 from stillmark.tasks.shuffled_objects import ShuffledObjectsTask
-from stillmark.tasks.task import Sample, Task
+from stillmark.tasks.task import Sample, Task, TrainableTask
 
 TASKS = {"shuffled_objects": ShuffledObjectsTask}
 
-__all__ = ["TASKS", "Sample", "Task", "make_task"]
+__all__ = ["TASKS", "Sample", "Task", "TrainableTask", "make_task"]
 
 
-def make_task(spec: TaskSpec) -> Task:
+def make_task(spec: TaskSpec) -> TrainableTask:
     """The task that a study's entry describes."""
     return TASKS[spec.kind](spec)

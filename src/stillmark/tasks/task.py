@@ -25,7 +25,7 @@ class Sample:
 
 
 class Task(Protocol):
-    """A source of samples and the judge of replies to them."""
+    """A source of held-out samples and the judge of replies to them."""
 
     kind: str
 
@@ -33,6 +33,18 @@ class Task(Protocol):
     def chance(self) -> float | None:
         """Accuracy of a guess among the possible answers; None where there is no such number."""
         ...
+
+    def held_out_samples(self, split: Literal["validation", "test"]) -> list[Sample]:
+        """The fixed samples of a split: disjoint from training and from each other by construction."""
+        ...
+
+    def score(self, reply: str, target: str, stop_reason: str) -> Outcome:
+        """How a reply ended."""
+        ...
+
+
+class TrainableTask(Task, Protocol):
+    """A task that can also be learned from: an endless stream of training samples."""
 
     def training_key(self) -> dict[str, Any]:
         """The settings that training data depends on (and not, say, the number of test samples)."""
@@ -44,12 +56,4 @@ class Task(Protocol):
 
     def training_sample(self, seed: int, index: int) -> Sample:
         """Sample `index` of an endless stream that is fixed by the seed."""
-        ...
-
-    def held_out_samples(self, split: Literal["validation", "test"]) -> list[Sample]:
-        """The fixed samples of a split: disjoint from training and from each other by construction."""
-        ...
-
-    def score(self, reply: str, target: str, stop_reason: str) -> Outcome:
-        """How a reply ended."""
         ...

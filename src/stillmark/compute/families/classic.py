@@ -7,7 +7,6 @@ from stillmark.compute.families.family import Family, norm_vectors
 from stillmark.compute.families.parts import fused_attention, gated_ffn, plain_ffn, separate_attention
 from stillmark.compute.families.reader import ConfigReader
 from stillmark.compute.families.windows import window_everywhere
-from stillmark.compute.model_shape import Matmul
 
 UNTIED = {"tie_word_embeddings": False}
 TIED = {"tie_word_embeddings": True}
@@ -17,7 +16,6 @@ GPT_NAMES = {
     "num_hidden_layers": "n_layer",
     "max_position_embeddings": "n_positions",
 }
-FAIRSEQ = ("q_proj", "k_proj", "v_proj")
 
 
 def learned_positions(extra: int = 0) -> Callable[[ConfigReader], int]:
@@ -67,31 +65,6 @@ def gpt_neo_windows(reader: ConfigReader) -> list[int | None]:
     if len(names) != reader.num_layers:
         raise reader.wrong("attention_types", types, f"a pattern for {reader.num_layers} layers")
     return [reader.size("window_size") if name == "local" else None for name in names]
-
-
-def opt_norms(reader: ConfigReader) -> int:
-    return 4 * reader.hidden_size * reader.flag("layer_norm_elementwise_affine")
-
-
-def opt_final_norm(reader: ConfigReader) -> int:
-    """OPT: a last layer norm, but not after post-norm layers (350M)."""
-    kept = reader.flag("do_layer_norm_before") and not reader.flag("_remove_final_layer_norm")
-    return 2 * reader.hidden_size * (kept and reader.flag("layer_norm_elementwise_affine"))
-
-
-def opt_embedding_size(reader: ConfigReader) -> int:
-    return reader.size_or(reader.hidden_size, "word_embed_proj_dim")
-
-
-def opt_projections(reader: ConfigReader) -> tuple[Matmul, ...]:
-    """OPT-350m: the embedding is narrower than the layers."""
-    inner, outer = reader.hidden_size, opt_embedding_size(reader)
-    if inner == outer:
-        return ()
-    return (
-        Matmul(name="project_in", inputs=outer, outputs=inner),
-        Matmul(name="project_out", inputs=inner, outputs=outer),
-    )
 
 
 LAYER_NORMS: dict[str, Any] = {"norms": norm_vectors(4), "final_norm": norm_vectors(2)}
@@ -227,58 +200,6 @@ FAMILIES: dict[str, Family] = {
         norms=falcon_norms,
         final_norm=norm_vectors(2),
         is_parallel=lambda reader: reader.flag("parallel_attn"),
-        **OLD_HEADS,
-    ),
-    "opt": Family(
-        attention=separate_attention(qkv_bias="enable_bias", out_bias="enable_bias", output="out_proj"),
-        ffn=plain_ffn("fc1", "fc2", bias="enable_bias", size=size("ffn_dim")),
-        defaults={
-            **TIED,
-            "max_position_embeddings": 2048,
-            "enable_bias": True,
-            "layer_norm_elementwise_affine": True,
-            "do_layer_norm_before": True,
-            "_remove_final_layer_norm": False,
-            "word_embed_proj_dim": None,
-        },
-        positions=learned_positions(2),
-        norms=opt_norms,
-        final_norm=opt_final_norm,
-        embedding_size=opt_embedding_size,
-        projections=opt_projections,
-        has_input_norm=lambda reader: (
-            reader.flag("do_layer_norm_before") and reader.flag("layer_norm_elementwise_affine")
-        ),
-        **OLD_HEADS,
-    ),
-    "biogpt": Family(
-        attention=separate_attention(qkv_bias=True, out_bias=True, output="out_proj"),
-        ffn=plain_ffn("fc1", "fc2"),
-        defaults={**TIED, "max_position_embeddings": 1024},
-        positions=learned_positions(2),
-        **LAYER_NORMS,
-        **OLD_HEADS,
-    ),
-    "xglm": Family(  # sinusoidal positions
-        attention=separate_attention(qkv_bias=True, out_bias=True, output="out_proj"),
-        ffn=plain_ffn("fc1", "fc2", size=size("ffn_dim")),
-        defaults=TIED,
-        aliases={
-            "num_attention_heads": "attention_heads",
-            "hidden_size": "d_model",
-            "num_hidden_layers": "num_layers",
-        },
-        check=no_cross_attention,
-        **LAYER_NORMS,
-        **OLD_HEADS,
-    ),
-    "ctrl": Family(
-        attention=separate_attention(qkv_bias=True, out_bias=True, output="dense", names=("Wq", "Wk", "Wv")),
-        ffn=plain_ffn("ffn.0", "ffn.2", size=size("dff")),
-        defaults=TIED,
-        aliases=GPT_NAMES,
-        head_bias=True,
-        **LAYER_NORMS,
         **OLD_HEADS,
     ),
     "persimmon": Family(

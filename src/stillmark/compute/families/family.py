@@ -40,6 +40,9 @@ class Family:
         )
         read = {key: value for key, value in config.items() if key not in unread}
         reader = ConfigReader(read, self.defaults, self.aliases)
+        if not self.has_head_dim and reader.hidden_size % reader.num_heads:
+            heads = f"a multiple of the {reader.num_heads} heads"
+            raise reader.wrong("hidden_size", reader.hidden_size, heads)
         self.check(reader)
         hidden, vocab = reader.hidden_size, reader.size("vocab_size")
         embedding = self.embedding_size(reader)

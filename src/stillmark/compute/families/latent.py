@@ -8,9 +8,9 @@ is work of that implementation and not counted here.
 
 from typing import Any
 
+from stillmark.compute.families.experts import dense_by_layer_types, experts, first_layers_dense, times
 from stillmark.compute.families.family import Family
 from stillmark.compute.families.llama import UNTIED
-from stillmark.compute.families.moe import dense_by_layer_types, experts, first_layers_dense, times
 from stillmark.compute.families.parts import AttentionPart, gated_ffn
 from stillmark.compute.families.reader import ConfigReader
 from stillmark.compute.model_shape import ATTENTION_INPUT, ATTENTION_OUTPUT, Attention, Matmul

@@ -92,7 +92,10 @@ class ConfigReader:
 
     @property
     def num_kv_heads(self) -> int:
-        return self.size_or(self.num_heads, "num_key_value_heads")
+        heads = self.size_or(self.num_heads, "num_key_value_heads")
+        if self.num_heads % heads:
+            raise self.wrong("num_key_value_heads", heads, f"a divisor of the {self.num_heads} heads")
+        return heads
 
     @property
     def head_size(self) -> int:
