@@ -5,6 +5,7 @@ python docs/generate.py --check    says which are stale; exit 1 if any is
 """
 
 import ast
+import json
 import sys
 from pathlib import Path
 
@@ -14,7 +15,11 @@ import typer.testing
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "stillmark"
 TREE_START, TREE_END = "<!-- tree: made by docs/generate.py -->", "<!-- end of tree -->"
-sys.path.insert(0, str(ROOT / "tests"))
+QUICKSTART_START = (
+    "<!-- quickstart: made by docs/generate.py from docs/results/quickstart/conclusion.json -->"
+)
+QUICKSTART_END = "<!-- end of quickstart -->"
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 from test_layers import LAYERS  # noqa: E402  (the one list of layers)
 
 
@@ -42,14 +47,42 @@ def tree() -> str:
 
 def readme() -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    before, rest = text.split(TREE_START)
-    _, after = rest.split(TREE_END)
-    return f"{before}{TREE_START}\n{tree()}\n{TREE_END}{after}"
+    text = between(text, TREE_START, TREE_END, tree())
+    return between(text, QUICKSTART_START, QUICKSTART_END, quickstart())
+
+
+def between(text: str, start: str, end: str, content: str) -> str:
+    before, rest = text.split(start)
+    _, after = rest.split(end)
+    return f"{before}{start}\n{content}\n{end}{after}"
+
+
+def quickstart() -> str:
+    """The answer of the recorded quickstart, its arms, and its ratios, as Markdown."""
+    from stillmark.report import words
+    from stillmark.report.answer import answer_of
+
+    conclusion = json.loads((ROOT / "docs" / "results" / "quickstart" / "conclusion.json").read_text("utf-8"))
+    answer = answer_of(conclusion)
+    machine = conclusion["provenance"]
+    lines = [f"**{answer.verdict}** {answer.sentence}", "", *(f"- {line}" for line in answer.details), ""]
+    lines += [
+        "| arm | learns from | parameters | accuracy, 95% interval | its training, FLOPs | everything, FLOPs |"
+    ]
+    lines += ["|---|---|---:|---:|---:|---:|"]
+    for arm in conclusion["arms"]:
+        start = f", from {arm['base']}" if arm["base"] else ""
+        lines.append(
+            f"| {arm['arm']} | {arm['text']}, {arm['loss'].replace('_', ' ')}{start} | {arm['params']:,} | "
+            f"{words.accuracy(arm['accuracy'])} | {words.quantity(arm['flops']['student'])} | "
+            f"{words.quantity(arm['flops'][words.WIDEST])} |"
+        )
+    lines += ["", f"Over {len(conclusion['seeds'])} seeds, on {machine['cores']} cores of {machine['cpu']}."]
+    return "\n".join(lines)
 
 
 def command_line() -> str:
     """The help page of every command."""
-    sys.path.insert(0, str(ROOT / "src"))
     from stillmark.cli import app
 
     pages = ["# The command line", "", "Made from the code by `python docs/generate.py`.", ""]
