@@ -3,6 +3,7 @@
 import json
 import math
 import sqlite3
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,7 @@ def flops_to_reach(arm: dict[str, Any], accuracy: float) -> float:
     """By hand from the curve that is shown: monotone, then a straight line in log-compute."""
     points = arm["curve"]["student"]
     heights = pooled([point["accuracy"] for point in points])
-    for (low, high), (left, right) in zip(
-        zip(heights, heights[1:], strict=False), zip(points, points[1:], strict=False), strict=True
-    ):
+    for (low, high), (left, right) in zip(pairwise(heights), pairwise(points), strict=True):
         if low < accuracy <= high:
             share = (accuracy - low) / (high - low)
             logs = math.log(left["flops"]), math.log(right["flops"])

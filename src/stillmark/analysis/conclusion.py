@@ -33,7 +33,7 @@ def conclude_study(store: Store) -> dict[str, Any]:
         arm: [curve for seed in study.seeds if (curve := lineage.curve(arm, seed)) is not None]
         for arm in study.arms
     }
-    recorded = [arm for arm in study.arms if len(curves[arm]) == len(study.seeds)]
+    recorded = [arm for arm in study.arms if is_whole(lineage, arm, curves[arm])]
     items = store.items()
     return {
         "name": study.name,
@@ -52,6 +52,12 @@ def conclude_study(store: Store) -> dict[str, Any]:
         "provenance": lineage.provenance,
         "study_text": lineage.text,
     }
+
+
+def is_whole(lineage: Lineage, arm: str, curves: list[Curve]) -> bool:
+    """Whether every seed of an arm is evaluated at every checkpoint."""
+    num_checkpoints = lineage.study.arms[arm].recipe.checkpoints
+    return len(curves) == len(lineage.study.seeds) and all(len(c.points) == num_checkpoints for c in curves)
 
 
 def task_row(lineage: Lineage, name: str, items: dict[str, ItemRecord]) -> dict[str, Any]:

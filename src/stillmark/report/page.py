@@ -40,7 +40,11 @@ def page_html(conclusion: Mapping[str, Any]) -> str:
     """The whole page."""
     script = "\n".join((TEMPLATE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=shown
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=shown,
     )
     environment.filters.update(
         {
