@@ -30,6 +30,8 @@ from pathlib import Path
 from stillmark.tasks.sandbox_watch import Watched, watch
 
 CHILD = Path(__file__).with_name("sandbox_child.py")
+ENVIRONMENT = {"HOME": "/box", "TMPDIR": "/box", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+PASSED_ON = ("LD_LIBRARY_PATH",)  # where the interpreter may need it to start
 
 
 class SandboxOutcome(StrEnum):
@@ -109,9 +111,9 @@ def readable_paths() -> list[str]:
         *(os.path.realpath(paths["stdlib"]), os.path.realpath(paths["platstdlib"])),
         *("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"),
     ]
-    prefix = sysconfig.get_config_var("LIBDIR")
-    if prefix:
-        wanted += [str(path) for path in Path(prefix).glob("libpython*.so*")]
+    for folder in {sysconfig.get_config_var("LIBDIR") or "", f"{sys.base_prefix}/lib"}:
+        if folder and os.access(folder, os.R_OK | os.X_OK):
+            wanted += sorted(str(path) for path in Path(folder).glob("libpython*.so*"))
     kept: list[str] = []
     for path in wanted:
         inside_another = any(path == other or path.startswith(other + "/") for other in kept)
@@ -170,7 +172,7 @@ def _start_and_watch(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=given,
-            env={"HOME": "/box", "TMPDIR": "/box", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"},
+            env=ENVIRONMENT | {name: os.environ[name] for name in PASSED_ON if name in os.environ},
             cwd=folder,
             start_new_session=True,
         )

@@ -52,8 +52,9 @@ def build_root(new_root: str, request: dict[str, Any]) -> None:
         kernel.make_read_only(target)
     for folder in (BOX, "/dev", "/proc"):
         os.makedirs(new_root + folder, exist_ok=True)
-    os.symlink(BOX, new_root + "/tmp")
-    os.symlink(BOX, new_root + "/dev/shm")
+    for link in ("/tmp", "/dev/shm"):
+        if not os.path.lexists(new_root + link):  # it is there where Python itself lives below it
+            os.symlink(BOX, new_root + link)
     flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
     owner = NOBODY if request["is_root"] else 0
     num_files = request["max_files"]
