@@ -27,8 +27,8 @@ from stillmark.errors import UserError
 
 DEFAULT_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 MAX_LOGIT_ELEMENTS = 1 << 24  # of one pass: 64 MiB in float32
-MAX_ROWS = 256
-MIN_ROW_BYTES = 64 << 20
+MAX_ROWS = 512
+MIN_ROW_BYTES = 128 << 20
 FREE_MEMORY_SHARE = 0.5
 UNLIMITED_TOKENS = 1 << 40
 
