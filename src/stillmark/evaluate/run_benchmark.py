@@ -56,7 +56,7 @@ class Job:
 
     def sent(self, index: int) -> str:
         """The prompt of an item as it goes to the engine."""
-        prompt = self.data.prompt(index, self.mode, self.num_fewshot, self.shot_order)
+        prompt = self.data.prompt(index, self.mode, self.num_fewshot, self.shot_order, is_chat=self.uses_chat)
         return self.model.chat.apply(prompt) if self.uses_chat and self.model.chat else prompt
 
 
@@ -86,7 +86,7 @@ def make_job(
         top_p=settings.top_p,
         num_samples=settings.num_samples,
         seed=settings.seed,
-        stop=form.stop,
+        stop=form.chat_stop if uses_chat and form.chat_stop is not None else form.stop,
     )
     inputs = {
         "stage": "evaluate",
@@ -163,7 +163,9 @@ def run_chunk(
     if job.mode == "generation":
         replies = job.model.backend.generate([one.sent for one in asked], job.sampling)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-        pairs = generation_records(job.key, job.model, job.data.benchmark, asked, replies, job.thinking)
+        pairs = generation_records(
+            job.key, job.model, job.data.benchmark, asked, replies, job.thinking, job.sampling.stop
+        )
     else:
         form = job.data.benchmark.forms["loglikelihood"]
         choices = [form.continuations(job.data.rows[one.index]) for one in asked]

@@ -33,11 +33,10 @@ def starts_thinking(sent: str, tags: ThinkingTags | None) -> bool:
 
 def generation_records(
     job_key: str, model: LoadedModel, benchmark: Benchmark, asked: Sequence[Asked],
-    replies: Sequence[Sequence[Reply]], tags: ThinkingTags | None,
+    replies: Sequence[Sequence[Reply]], tags: ThinkingTags | None, stop: Sequence[str],
 ) -> list[Pair]:  # fmt: skip
     """A pair of records for each reply."""
     cached = getattr(model.backend, "is_cached", None) or [False] * len(asked)
-    stop = benchmark.forms["generation"].stop
     return [
         generation_record(job_key, model, benchmark, one, repeat, reply, tags, is_cached, stop)
         for one, group, is_cached in zip(asked, replies, cached, strict=True)

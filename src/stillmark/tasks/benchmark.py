@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 from stillmark.errors import UserError, did_you_mean
 from stillmark.records import ItemRecord
-from stillmark.tasks.sources import RawRow, Source, load
+from stillmark.tasks.sources import Generated, RawRow, Source, load
 from stillmark.tasks.verdict import Scorer
 
 T = TypeVar("T")
@@ -45,7 +45,9 @@ class Form:
     answer: Callable[[Row], str]  # what a few-shot example shows, with the space before it
     instruction: Callable[[Row], str] = lambda row: ""
     zero_shot_instruction: str = ""  # how to answer, where no example shows it
+    chat_instruction: str = ""  # in a chat template only
     stop: tuple[str, ...] = ()
+    chat_stop: tuple[str, ...] | None = None  # in a chat template; None: the same
     max_new_tokens: int = 0
     continuations: Callable[[Row], tuple[str, ...]] = lambda row: ()
     rule: LikelihoodRule = "sum"  # by which likelihoods are compared first
@@ -56,7 +58,7 @@ class Benchmark:
     """A named benchmark: `forms` says in which modes it can be asked, the usual one first."""
 
     name: str
-    source: Source
+    source: Source | Generated
     read: Callable[[RawRow], Row | None]  # None: the row is not part of this split
     scorer: Scorer
     forms: dict[Mode, Form]
@@ -142,14 +144,14 @@ class BenchmarkData:
             )
         return others[:count] if order == "fixed" else random.Random(own_id).sample(others, count)
 
-    def prompt(self, index: int, mode: Mode, count: int, order: Shots) -> str:
+    def prompt(self, index: int, mode: Mode, count: int, order: Shots, *, is_chat: bool = False) -> str:
         """The text that is put to the model, before any chat template."""
         _, form = self.benchmark.form(mode)
         row = self.rows[index]
         shots = self.examples(index, count, order)
         instruction = form.instruction(shots[0] if shots and not row.instruction else row)
-        if not shots and form.zero_shot_instruction:
-            instruction = "\n".join(filter(None, [instruction, form.zero_shot_instruction]))
+        more = [form.chat_instruction if is_chat else "", "" if shots else form.zero_shot_instruction]
+        instruction = "\n".join(filter(None, [instruction, *more]))
         parts = [instruction] if instruction else []
         parts += [form.question(shot) + form.answer(shot) for shot in shots]
         return "\n\n".join([*parts, form.question(row)])

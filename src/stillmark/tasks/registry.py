@@ -8,14 +8,25 @@ from stillmark.errors import UserError, did_you_mean
 from stillmark.tasks.arc import ARC_CHALLENGE, ARC_EASY
 from stillmark.tasks.bbh import BBH
 from stillmark.tasks.benchmark import Benchmark, Mode
+from stillmark.tasks.code_benchmarks import HUMANEVAL, HUMANEVAL_PLUS, MBPP
+from stillmark.tasks.gpqa import GPQA_DIAMOND
 from stillmark.tasks.gsm8k import GSM8K
+from stillmark.tasks.hellaswag import HELLASWAG
+from stillmark.tasks.mathematics import AIME_2024, AIME_2025, MATH_500
 from stillmark.tasks.mmlu import MMLU, MMLU_PRO
+from stillmark.tasks.reasoning_gym_task import reasoning_gym_benchmark
+from stillmark.tasks.user_task import load_user_task
 
-BENCHMARKS: dict[str, Benchmark] = {
-    benchmark.name: benchmark for benchmark in (GSM8K, ARC_EASY, ARC_CHALLENGE, MMLU, MMLU_PRO, BBH)
+ALL = (
+    GSM8K, MATH_500, AIME_2024, AIME_2025, GPQA_DIAMOND, MMLU, MMLU_PRO, ARC_EASY, ARC_CHALLENGE, HELLASWAG, BBH,
+    HUMANEVAL, HUMANEVAL_PLUS, MBPP,
+)  # fmt: skip
+BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in ALL}
+
+MADE: dict[str, Callable[[str], Benchmark]] = {  # prefix -> from what follows it
+    "yaml": load_user_task,
+    "reasoning_gym": reasoning_gym_benchmark,
 }
-
-MADE: dict[str, Callable[[str], Benchmark]] = {}  # prefix -> from what follows it
 
 MODES: dict[str, Mode] = {"generation": "generation", "loglikelihood": "loglikelihood"}
 

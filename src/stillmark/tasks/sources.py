@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stillmark.errors import UserError
+from stillmark.provenance import package_version
 
 RawRow = Mapping[str, Any]
 PART = "_part"
@@ -40,6 +41,15 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Generated:
+    """Rows that a package makes, the same for the same version and settings."""
+
+    rows: Callable[[], list[dict[str, Any]]]
+    package: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Loaded:
     """Rows and where they came from: file names with the hash of their bytes, or repository and revision."""
 
@@ -47,10 +57,15 @@ class Loaded:
     origin: dict[str, Any]
 
 
-def load(source: Source, data: Path | None, what: str) -> Loaded:
+def load(source: Source | Generated, data: Path | None, what: str) -> Loaded:
     """The rows of a source. With a data folder only local files are read; without one, only the hub."""
-    if data is not None:
-        return load_files(source, data, what)
+    if isinstance(source, Generated):
+        version = package_version(source.package)
+        return Loaded(
+            rows=source.rows(), origin={"package": source.package, "version": version, **source.settings}
+        )
+    if data is not None or any(Path(file).is_absolute() for file in source.files):
+        return load_files(source, data or Path(), what)
     if source.hub is None:
         raise UserError(f"{what} is not on the hub", hint="give --data DIR with its files")
     return load_hub(source.hub, what)
@@ -64,7 +79,10 @@ def load_files(source: Source, data: Path, what: str) -> Loaded:
         if paths:
             rows = [row for path in paths for row in read_file(path)]
             hashes = {
-                str(path.relative_to(data)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths
+                str(path.relative_to(data) if path.is_relative_to(data) else path.name): hashlib.sha256(
+                    path.read_bytes()
+                ).hexdigest()
+                for path in paths
             }
             whole = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
             files = hashes if len(hashes) <= 3 else {pattern: f"{len(hashes)} files"}

@@ -52,7 +52,11 @@ def split_thinking(
         if not tag:
             break
         is_inside = not is_inside
-    return Parts(thinking="".join(thinking), answer="".join(answer).strip(), is_closed=not is_inside)
+    # Spaces before the first word may be code's indentation; the line breaks after a block are no part of it
+    whole = "".join(answer)
+    return Parts(
+        thinking="".join(thinking), answer=whole.lstrip("\n") if thinking else whole, is_closed=not is_inside
+    )
 
 
 BUDGETS = tuple(2**power for power in range(4, 18))  # tokens: 16 to 131,072
