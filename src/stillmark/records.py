@@ -87,6 +87,20 @@ class SampleDetail:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextScore:
+    """How likely a model finds one piece of a text, after what stands before it."""
+
+    job_key: str
+    index: int
+    nats: float  # log-likelihood, summed over the piece's tokens
+    tokens: int
+    num_bytes: int  # of UTF-8
+    truncated_tokens: int  # of the context, which did not fit the model's window
+    seconds: float | None
+    flops: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LedgerEntry:
     """Compute that one part of a job took: `index` numbers the pieces in which it was recorded."""
 
@@ -149,6 +163,10 @@ CREATE TABLE IF NOT EXISTS sample_details (
   extractor TEXT, grades TEXT NOT NULL, nats TEXT, cuts TEXT, thinking_tokens INTEGER, prefill_seconds REAL,
   decode_seconds REAL, flops INTEGER, is_cached INTEGER NOT NULL, error TEXT, PRIMARY KEY (job_key, item_id, repeat),
   FOREIGN KEY (job_key, item_id, repeat) REFERENCES samples) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS text_scores (
+  job_key TEXT NOT NULL REFERENCES jobs, "index" INTEGER NOT NULL, nats REAL NOT NULL, tokens INTEGER NOT NULL,
+  num_bytes INTEGER NOT NULL, truncated_tokens INTEGER NOT NULL, seconds REAL, flops INTEGER,
+  PRIMARY KEY (job_key, "index")) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS prompts (sha256 TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ledger (
   job_key TEXT NOT NULL REFERENCES jobs, part TEXT NOT NULL, "index" INTEGER NOT NULL, flops INTEGER,
@@ -298,6 +316,9 @@ class Store:
         rows = self._rows(SampleDetail, "sample_details", "job_key = ?", (job_key,))
         return {(row.item_id, row.repeat): row for row in rows}
 
+    def text_scores(self, job_key: str) -> list[TextScore]:
+        return self._rows(TextScore, "text_scores", 'job_key = ? ORDER BY "index"', (job_key,))
+
     def prompt(self, sha256: str) -> str | None:
         """A prompt as it was sent."""
         row = self._connection.execute("SELECT text FROM prompts WHERE sha256 = ?", (sha256,)).fetchone()
@@ -325,10 +346,11 @@ class Store:
         return records
 
 
-Row = SampleRecord | SampleDetail | LedgerEntry | CheckpointRecord
+Row = SampleRecord | SampleDetail | TextScore | LedgerEntry | CheckpointRecord
 TABLE_OF: dict[type, str] = {
     SampleRecord: "samples",
     SampleDetail: "sample_details",
+    TextScore: "text_scores",
     LedgerEntry: "ledger",
     CheckpointRecord: "checkpoints",
 }

@@ -1,5 +1,6 @@
 """One call of `stillmark eval`: from what was asked on the command line to results."""
 
+import fcntl
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,13 +18,16 @@ from stillmark.evaluate.compare import answers_of, compare_answers, latest_answe
 from stillmark.evaluate.model import LoadedModel, open_model, short_label
 from stillmark.evaluate.rescore import AtBudget, accuracy_at_budgets
 from stillmark.evaluate.run_benchmark import ChatUse, EvalSettings, Job, make_job, run_job
+from stillmark.evaluate.run_text import TextResult, run_text, text_job_key, text_results
 from stillmark.evaluate.summary import Result, evaluation_jobs, result_of
-from stillmark.evaluate.tables import print_comparison, print_results, results_as_json
+from stillmark.evaluate.tables import print_comparison, print_results, print_texts, results_as_json
 from stillmark.records import Store
-from stillmark.runner import only_runner
 from stillmark.tasks.benchmark import BenchmarkData, Shots
 from stillmark.tasks.registry import find_benchmark
+from stillmark.tasks.text_score import TextTask, load_text
 from stillmark.tasks.thinking import ThinkingTags
+
+TEXT = "text:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,7 @@ class Session:
 
     results: Sequence[Result]
     curves: Mapping[str, Sequence[AtBudget]]
+    texts: Sequence[TextResult] = ()
     names: tuple[str, str] | None = None
     compared: Mapping[str, PairedComparison | None] | None = None
     cautions: Sequence[str] = ()
@@ -67,16 +72,18 @@ class Session:
 def evaluate_models(request: Request) -> Session:
     """Runs what is not yet recorded and gives the results. Mistakes are found before a model is loaded."""
     settings = settings_of(request)
-    found = [(name, *find_benchmark(name)) for name in request.tasks]
-    if not found:
+    if not request.tasks:
         raise UserError("no task was named", hint="--tasks gsm8k,arc_easy")
+    texts = [load_text(name[len(TEXT) :], request.data) for name in request.tasks if name.startswith(TEXT)]
+    found = [(name, *find_benchmark(name)) for name in request.tasks if not name.startswith(TEXT)]
     benchmarks = [(name, BenchmarkData(benchmark, request.data), mode) for name, benchmark, mode in found]
     folder, is_stored = stored_side(request.against)
     models = [request.model] + ([] if is_stored or request.against is None else [request.against])
     request.out.mkdir(parents=True, exist_ok=True)
-    with only_runner(request.out):
+    with only_evaluation(request.out):
         store = Store.create(request.out / "records.sqlite")
         jobs: list[list[Job]] = []
+        text_keys: list[str] = []
         for path in models:
             model = load_model(request, path)
             jobs.append(
@@ -84,8 +91,12 @@ def evaluate_models(request: Request) -> Session:
             )
             for job in jobs[-1]:
                 run_with_bar(store, job, request.limit)
+            for text in texts:
+                text_keys.append(text_job_key(store, model, text))
+                run_text_with_bar(store, text_keys[-1], model, text)
             del model
         session = read_session(request, store, jobs, folder if is_stored else None)
+        session = replace(session, texts=[t for t in text_results(store) if t.job_key in text_keys])
         store.close()
     return session
 
@@ -96,7 +107,7 @@ def read_session(request: Request, store: Store, jobs: list[list[Job]], other: P
     keys = [job.key for group in jobs for job in group]
     results = [result_of(recorded[key], store.samples(key), store.details(key)) for key in keys]
     curves = {key: accuracy_at_budgets(store, recorded[key]) for key in keys} if request.budgets else {}
-    if request.against is None:
+    if request.against is None or not jobs[0]:
         return Session(results=results, curves=curves)
     first = {f"{job.inputs['task']}@{job.mode}": answers_of(store, recorded[job.key]) for job in jobs[0]}
     if other is None:
@@ -109,6 +120,19 @@ def read_session(request: Request, store: Store, jobs: list[list[Job]], other: P
     compared, cautions = compare_answers(first, second)
     names = (next(iter(first.values())).label, next(iter(second.values())).label)
     return Session(results=results, curves=curves, names=names, compared=compared, cautions=cautions)
+
+
+@contextmanager
+def only_evaluation(folder: Path) -> Iterator[None]:
+    """Two processes must not write one folder's records at once: each would ask the same items."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"{folder}: another process is evaluating there", hint="wait, or give another --out"
+            ) from error
+        yield
 
 
 def settings_of(request: Request) -> EvalSettings:
@@ -166,6 +190,13 @@ def run_with_bar(store: Store, job: Job, limit: int | None) -> None:
             bar.update(task, total=step.total, completed=step.done, score=score)
 
 
+def run_text_with_bar(store: Store, key: str, model: LoadedModel, text: TextTask) -> None:
+    with progress() as bar:
+        task = bar.add_task(f"{model.label} {text.name}", total=len(text.pieces), score="")
+        for done, _ in run_text(store, key, model, text):
+            bar.update(task, completed=done)
+
+
 @contextmanager
 def progress() -> Iterator[Progress]:
     columns = (
@@ -177,13 +208,19 @@ def progress() -> Iterator[Progress]:
 
 
 def print_session(session: Session) -> None:
-    print_results(session.results, session.curves)
+    if session.results:
+        print_results(session.results, session.curves)
+    if session.texts:
+        print_texts(session.texts)
     if session.compared is not None and session.names is not None:
         print_comparison(session.names, session.compared, session.cautions)
 
 
 def session_as_json(session: Session) -> dict[str, Any]:
-    value: dict[str, Any] = {"results": results_as_json(session.results, session.curves)}
+    value: dict[str, Any] = {
+        "results": results_as_json(session.results, session.curves),
+        "texts": [asdict(text) for text in session.texts],
+    }
     if session.compared is not None and session.names is not None:
         value["comparison"] = {
             "first": session.names[0],

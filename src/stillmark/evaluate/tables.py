@@ -10,6 +10,7 @@ from rich.table import Table
 from stillmark.analysis.intervals import Interval
 from stillmark.analysis.paired import PairedComparison
 from stillmark.evaluate.rescore import AtBudget, Rescored
+from stillmark.evaluate.run_text import TextResult
 from stillmark.evaluate.summary import Result
 
 UNKNOWN = "?"
@@ -92,6 +93,24 @@ def print_results(results: Sequence[Result], curves: Mapping[str, Sequence[AtBud
     for result in results:
         for line in notes(result, curves.get(result.job_key, ())):
             console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def print_texts(texts: Sequence[TextResult]) -> None:
+    table = Table(title="Bits per byte of a text with its 95% interval; less is better")
+    for name in ("model", "text", "bytes", "bits per byte", "perplexity a token", "seconds", "FLOPs"):
+        table.add_column(name, justify="left" if name in ("model", "text") else "right")
+    for text in texts:
+        bits = text.bits_per_byte
+        table.add_row(
+            text.label,
+            text.task,
+            str(text.num_bytes),
+            UNKNOWN if bits is None else f"{bits.value:.4f} [{bits.low:.4f}, {bits.high:.4f}]",
+            f"{text.perplexity_per_token:.4g}",
+            number(text.seconds),
+            flops(text.flops),
+        )
+    Console().print(table)
 
 
 def notes(result: Result, curve: Sequence[AtBudget]) -> list[str]:

@@ -1,6 +1,7 @@
 """Numbers in replies: `#### 42`, `\\boxed{42}`, "the answer is $42", and at last the last number.
 
-`$29.00` is 29, `1,234` is 1234, `3/4` is 0.75 (lm-evaluation-harness#3214: exact text is not equality).
+`$29.00` is 29, `1,234` is 1234, `3/4` is 0.75 (lm-evaluation-harness#3214: exact text is not equality). A minus
+after a digit is a subtraction, not a sign.
 """
 
 import re
@@ -8,7 +9,7 @@ from fractions import Fraction
 
 from stillmark.tasks.verdict import Reading
 
-NUMBER = r"-?[$€£]?\s?-?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|\d)(?:\s?/\s?\d+)?"
+NUMBER = r"(?:(?<![\w)])-)?[$€£]?\s?-?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:\s?/\s?\d+)?"
 HASHES = re.compile(r"####\s*(" + NUMBER + ")")
 BOXED = re.compile(r"\\boxed\s*\{\s*(?:\\\$)?\s*(" + NUMBER + r")[^{}]*\}")
 PHRASE = re.compile(
