@@ -351,7 +351,7 @@ def run_all(options: argparse.Namespace) -> None:
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     vocabs = ["8192", "32000", *(["smollm2"] if options.smollm2 else [])]
     for vocab in vocabs:
-        for threads in (1, 2):
+        for threads in map(int, options.thread_counts.split(",")):
             for beta in (0.0, 0.5, 1.0) if vocab != "smollm2" else (0.5,):
                 for engine, signal in (("trl", "live"), ("stillmark", "live"), ("stillmark", "cached")):
                     key = {
@@ -394,6 +394,7 @@ def main() -> None:
     parser.add_argument("--teacher-hidden", type=int, default=256)
     parser.add_argument("--smollm2", help="a directory with SmolLM2-135M in Hugging Face format")
     parser.add_argument("--trl-python", help="the Python of an environment with trl==1.16.0")
+    parser.add_argument("--thread-counts", default="1,2")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--output", default=str(HERE / "distillation.jsonl"))
     options = parser.parse_args()

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import ENVIRONMENT, TINY, run_stillmark, stillmark
 
-from conftest import ENVIRONMENT, TINY, run_stillmark, stillmark
 from stillmark.compute.flops import generate_flops
 from stillmark.plan import Plan
 from stillmark.records import Outcome, Store
@@ -98,7 +98,7 @@ def test_a_changed_study_runs_again_what_the_change_touches(tiny_run: Path, tmp_
     shutil.copytree(tiny_run, folder)
     before = finished_times(folder)
     changed = tmp_path / "changed.yaml"
-    changed.write_text(TINY.read_text().replace("train_flops: 3e9", "train_flops: 3.1e9"))
+    changed.write_text(TINY.read_text().replace("train_flops: 1.5e10", "train_flops: 1.6e10"))
     assert run_stillmark("run", changed, "--out", folder).returncode == 0
     after = finished_times(folder)
     assert before.items() <= after.items()

@@ -102,8 +102,7 @@ def reply(job: Job, plan: Plan, store: Store, accuracy: Accuracy) -> None:
 def sample(
     job: Job, task: Task, question: Sample, name: str, position: int, *, is_right: bool
 ) -> SampleRecord:
-    others = [word for word in ("red", "blue", "green") if word != question.target]
-    response = question.answer if is_right else f"Alice {others[0]}"
+    response = question.answer if is_right else " ".join(reversed(question.answer.split()))
     return SampleRecord(
         job_key=job.key,
         item_id=question.item(name).item_id,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-BOUNDARIES = ("student", "generation", "teacher", "base")
+BOUNDARIES = ("student", "generation", "teacher", "base", "everything")
 # arm, kind, params, budget, (floor, ceiling, half-way FLOPs), text, loss, base, costs beyond its own by boundary
 ARMS: list[tuple[Any, ...]] = [
     ("vanilla-50k", "vanilla", 50_000, 6e11, (0.2, 0.42, 9e10), "answers", "cross_entropy", None, (0, 0, 0)),
@@ -102,7 +102,7 @@ def synthetic_arm(row: tuple[Any, ...], num_checkpoints: int = 7) -> dict[str, A
     name, kind, params, budget, (floor, ceiling, half), text, loss, base, extra = row
     own = [budget / 32 * 32 ** (k / (num_checkpoints - 1)) for k in range(num_checkpoints)]
     shares = [floor + (ceiling - floor) / (1 + (half / x) ** 2.2) for x in own]
-    sums = [0.0, extra[0], extra[0] + extra[1], sum(extra)]
+    sums = [0.0, extra[0], extra[0] + extra[1], extra[0] + extra[2], sum(extra)]
     curve = {
         boundary: [
             {"flops": x + more, "accuracy": y, "low": max(0, y - 0.04), "high": min(1, y + 0.035)}
@@ -197,23 +197,26 @@ CENSORED = (
     (None, 9.8, None, "more than", 12.1),
     (None, 5.5, None, "more than", 6.2),
     (None, 1.2, None, "more than", 1.4),
+    (None, 5.4, None, "more than", 6.1),
     (None, 1.1, None, "more than", 1.24),
 )
 SAVES = (
     (12.3, 8.1, 19.0, None, None),
     (6.0, 4.0, 9.0, None, None),
     (2.1, 1.7, 2.6, None, None),
+    (5.0, 4.0, 9.0, None, None),
     (2.0, 1.6, 2.5, None, None),
 )
 DEPENDS = (
     (12.3, 8.1, 19.0, None, None),
     (6.0, 4.0, 9.0, None, None),
     (0.4, 0.3, 0.6, None, None),
+    (5.0, 4.0, 9.0, None, None),
     (0.38, 0.3, 0.5, None, None),
 )
-NOTHING = ((1.1, 0.7, 1.8, None, None),) * 4
-REVERSED = ((0.5, 0.3, 0.8, None, None),) * 3 + ((0.1, 0.05, 0.2, None, None),)
-UNKNOWN = ((None, None, None, "unknown", None),) * 4
+NOTHING = ((1.1, 0.7, 1.8, None, None),) * 5
+REVERSED = ((0.5, 0.3, 0.8, None, None),) * 4 + ((0.1, 0.05, 0.2, None, None),)
+UNKNOWN = ((None, None, None, "unknown", None),) * 5
 
 
 def comparison(arm: dict[str, Any], finals: Any, *, is_control: bool) -> dict[str, Any]:
@@ -228,6 +231,7 @@ def comparison(arm: dict[str, Any], finals: Any, *, is_control: bool) -> dict[st
         "is_control": is_control,
         "vanilla": ["vanilla-50k", "vanilla-150k", "vanilla-600k"],
         "final_accuracy": final,
+        "sure_accuracy": final,
         "shared_accuracy": 0.4,
         "ratios": ratios,
         "equivalent_params": {
@@ -292,7 +296,8 @@ def synthetic_conclusion(
             "student": "training the model itself",
             "generation": "and the teacher's work for it: traces, rejected ones too, and logits",
             "teacher": "and the making of the teacher",
-            "base": "and the making of the weights it started from",
+            "base": "training, the teacher's work for it, and the making of the weights it started from",
+            "everything": "all of these",
         },
         "students_per_teacher": 1,
         "tasks": {

@@ -28,7 +28,7 @@ def test_sentence_has_number_interval_and_boundary():
     assert "12.3x (95% interval: 8.1 to 19)" in sentence
     assert "boundary student" in sentence
     assert "0.38x (95% interval: 0.3 to 0.5)" in sentence
-    assert "boundary base" in sentence
+    assert "boundary everything" in sentence
     assert "98.5%" in sentence
 
 
@@ -43,6 +43,7 @@ def test_open_upper_limit_with_low_below_one_shows_nothing():
         CENSORED[0],
         CENSORED[1],
         (None, 0.3, None, "more than", 0.4),
+        CENSORED[3],
         (None, 0.2, None, "more than", 0.3),
     )
     answer = answer_of(synthetic_conclusion(finals))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stillmark.analysis.curves import Curve, resampled_arms
+from stillmark.analysis.curves import Curve
 from stillmark.analysis.differences import difference_rows
-from stillmark.analysis.frontier import Ratio, compute_ratios, curve_band, highest_shared_accuracy
+from stillmark.analysis.frontier import Ratio, compute_ratios, curve_band
 from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_interval_over_seeds
 from stillmark.analysis.lineage import Lineage, correctness
 from stillmark.analysis.size import SizedResult, equivalent_size
@@ -22,6 +22,7 @@ from stillmark.records import ItemRecord, SampleRecord, Store
 
 RANDOM_SEED = 0  # of every bootstrap: recorded in the conclusion
 NUM_RESAMPLES = 2000
+ACCURACY_STEP = 0.05
 
 
 def conclude_study(store: Store) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def conclude_study(store: Store) -> dict[str, Any]:
         arm: [curve for seed in study.seeds if (curve := lineage.curve(arm, seed)) is not None]
         for arm in study.arms
     }
-    recorded = [arm for arm in study.arms if len(curves[arm]) == len(study.seeds)]
+    recorded = [arm for arm in study.arms if is_whole(lineage, arm, curves[arm])]
     items = store.items()
     return {
         "name": study.name,
@@ -51,6 +52,12 @@ def conclude_study(store: Store) -> dict[str, Any]:
         "provenance": lineage.provenance,
         "study_text": lineage.text,
     }
+
+
+def is_whole(lineage: Lineage, arm: str, curves: list[Curve]) -> bool:
+    """Whether every seed of an arm is evaluated at every checkpoint."""
+    num_checkpoints = lineage.study.arms[arm].recipe.checkpoints
+    return len(curves) == len(lineage.study.seeds) and all(len(c.points) == num_checkpoints for c in curves)
 
 
 def task_row(lineage: Lineage, name: str, items: dict[str, ItemRecord]) -> dict[str, Any]:
@@ -153,12 +160,15 @@ def comparisons(lineage: Lineage, curves: dict[str, list[Curve]]) -> list[dict[s
 def comparison(
     lineage: Lineage, name: str, student: list[Curve], vanilla: list[Curve], *, is_control: bool
 ) -> dict[str, Any]:
-    """Vanilla compute / student compute at the student's final accuracy and at the highest that both surely reach."""
+    """Vanilla compute / student compute at two accuracies, each a round number fixed before the ratio is worked out.
+
+    `final`: the highest that the student surely ends with; `shared`: the highest that both sides surely end with.
+    """
     task = lineage.plan.tasks[lineage.study.task_of(name)]
-    (mean_curve,) = resampled_arms(student, num_resamples=0)
-    final = float(mean_curve.fitted("isotonic")[0, -1])  # over the compute that all seeds have in common
-    shared = highest_shared_accuracy(vanilla, student, num_resamples=NUM_RESAMPLES, random_seed=RANDOM_SEED)
-    accuracies = {"final": final} | ({"shared": shared} if shared is not None else {})
+    end = float(np.mean([np.nanmean(curve.points[-1].correct) for curve in student]))
+    sure, vanilla_sure = sure_accuracy(student), max(sure_accuracy(arm) for arm in by_arm(vanilla).values())
+    shared = min(sure, vanilla_sure)
+    accuracies = {"final": sure or end} | ({"shared": shared} if 0 < shared < sure else {})
     ratios = []
     for boundary in Boundary:
         extra = lineage.extra_flops(boundary)
@@ -181,13 +191,29 @@ def comparison(
         "arm": name,
         "is_control": is_control,
         "vanilla": sorted({curve.arm for curve in vanilla}, key=lambda arm: params[arm]),
-        "final_accuracy": final,
-        "shared_accuracy": shared,
+        "final_accuracy": end,
+        "sure_accuracy": accuracies["final"],
+        "shared_accuracy": accuracies.get("shared"),
         "ratios": ratios,
         "equivalent_params": asdict(size),
         "capability_density": asdict(size.density),
         "params": params[name],
     }
+
+
+def by_arm(curves: list[Curve]) -> dict[str, list[Curve]]:
+    return {
+        arm: [curve for curve in curves if curve.arm == arm] for arm in dict.fromkeys(c.arm for c in curves)
+    }
+
+
+def sure_accuracy(seeds: list[Curve]) -> float:
+    """The highest multiple of 5 points below the lower limit of an arm's accuracy at the end of training.
+
+    Well inside what was reached, so that few resamples of a ratio end without reaching it.
+    """
+    interval = accuracy_interval_over_seeds([curve.points[-1].correct for curve in seeds])
+    return 0.0 if interval is None else float(np.floor(interval.low / ACCURACY_STEP) * ACCURACY_STEP)
 
 
 def ratio_row(at: str, boundary: str, ratio: Ratio) -> dict[str, Any]:

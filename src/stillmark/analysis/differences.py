@@ -32,7 +32,7 @@ def final_difference(
     rows = one.accuracy[:, 0] - other.accuracy[:, 0]
     tail = (1 - confidence) / 2
     low, high = np.quantile(rows[1:], [tail, 1 - tail])
-    paired = paired_difference(item_means(first), item_means(second), confidence=confidence)
+    paired = paired_difference(items_by_seed(first), items_by_seed(second), confidence=confidence)
     note = None
     if min(one.num_seeds, other.num_seeds) == 1:
         note = "one seed on a side: the variance between its seeds is not in the interval"
@@ -52,10 +52,9 @@ def last_point(curve: Curve) -> Curve:
     return Curve(arm=curve.arm, seed=curve.seed, points=(point,))
 
 
-def item_means(curves: Sequence[Curve]) -> FloatArray:
-    """Share of seeds that have each item right at the end; NaN where one was not scored."""
-    rows = np.array([curve.points[-1].correct for curve in curves], dtype=np.float64)
-    return np.asarray(rows.mean(axis=0))
+def items_by_seed(curves: Sequence[Curve]) -> FloatArray:
+    """Correctness of each item at the end, one column a seed."""
+    return np.stack([np.asarray(curve.points[-1].correct, dtype=np.float64) for curve in curves], axis=1)
 
 
 def difference_rows(study: Study, curves: Mapping[str, list[Curve]]) -> list[dict[str, Any]]:

@@ -21,12 +21,14 @@ COUNTING = {
     "student": "counting only the training of each model itself",
     "generation": "counting the teacher's traces and logits too",
     "teacher": "counting the making of the teacher too",
-    "base": "counting everything, the teacher and the starting weights included",
+    "base": "counting the teacher's work for it and the making of its starting weights",
+    "everything": "counting everything, the making of the teacher and of the starting weights included",
 }
 LEFT_OUT = {
     "generation": "the teacher's work for it",
     "teacher": "the making of the teacher",
     "base": "the making of its starting weights",
+    "everything": "everything",
 }
 RULE = (
     "The student shown is the one with the highest accuracy at the end of training; of equals, the one that took the "
@@ -105,7 +107,7 @@ def best_student(conclusion: Mapping[str, Any]) -> Mapping[str, Any] | None:
     students = [row for row in conclusion["comparisons"] if not row["is_control"]]
 
     def rank(row: Mapping[str, Any]) -> tuple[float, float]:
-        spent = arm_named(conclusion, row["arm"])["flops"]["base"]
+        spent = arm_named(conclusion, row["arm"])["flops"][words.WIDEST]
         return -row["final_accuracy"], float("inf") if spent is None else spent
 
     return min(students, key=rank, default=None)
@@ -123,11 +125,11 @@ def effect_of(row: Mapping[str, Any]) -> Effect:
 
 
 def verdict_of(effects: Mapping[str, Effect], rows: Mapping[str, Any]) -> tuple[str, Tone]:
-    narrow, wide = effects["student"], effects["base"]
+    narrow, wide = effects["student"], effects[words.WIDEST]
     if narrow == "unknown" and wide == "unknown":
         return "No ratio can be given.", "none"
     if narrow == wide == "saves":
-        ends = [known_end(rows[boundary]) for boundary in ("student", "base")]
+        ends = [known_end(rows[boundary]) for boundary in ("student", words.WIDEST)]
         if min(ends) < SMALL_RATIO:
             return "Distilling saves compute whatever is counted, though little in all.", "good"
         return "Distilling saves compute, whatever is counted.", "good"
@@ -155,22 +157,16 @@ def known_end(row: Mapping[str, Any]) -> float:
 def sentence_of(arm: Mapping[str, Any], rows: Mapping[str, Any], effects: Mapping[str, Effect]) -> str:
     """One sentence: the accuracy, and the ratio with its interval under the narrowest and the widest boundary."""
     share = words.percent(rows["student"]["accuracy"])
-    if effects["student"] == "unknown" and effects["base"] == "unknown":
+    if effects["student"] == "unknown" and effects[words.WIDEST] == "unknown":
         notes = "; ".join(rows["student"]["notes"]) or "nothing is known of either side"
         return f"{arm['arm']} ends at {words.accuracy(arm['accuracy'])} (95% interval), and {notes}."
-    narrow, wide = (ratio_phrase(rows[boundary]) for boundary in ("student", "base"))
-    lead = f"For the accuracy of {arm['arm']}, {share} (95% interval: {interval_words(arm['accuracy'])}), "
+    narrow, wide = (ratio_phrase(rows[boundary]) for boundary in ("student", words.WIDEST))
+    lead = f"{arm['arm']} ends at {words.accuracy(arm['accuracy'])}. To reach {share}, which it surely does, "
     text = (
         f"vanilla models need {narrow} its compute {COUNTING['student']} (boundary student), and {wide} "
-        f"{COUNTING['base']} (boundary base)"
+        f"{COUNTING[words.WIDEST]} (boundary {words.WIDEST})"
     )
     return lead + text + open_ends(rows) + "."
-
-
-def interval_words(interval: Mapping[str, Any] | None) -> str:
-    if interval is None:
-        return words.UNKNOWN
-    return f"{100 * interval['low']:.1f} to {100 * interval['high']:.1f}"
 
 
 def ratio_phrase(row: Mapping[str, Any]) -> str:
@@ -181,7 +177,7 @@ def ratio_phrase(row: Mapping[str, Any]) -> str:
 
 def open_ends(rows: Mapping[str, Any]) -> str:
     """What "more than" rests on."""
-    if any(rows[boundary]["censored"] == "more than" for boundary in ("student", "base")):
+    if any(rows[boundary]["censored"] == "more than" for boundary in ("student", words.WIDEST)):
         return '; "more than", because within their budgets none of them gets there'
     return ""
 
@@ -238,7 +234,7 @@ def control_line(conclusion: Mapping[str, Any], chosen: Mapping[str, Any], contr
 def shared_line(chosen: Mapping[str, Any]) -> str:
     rows = {row["boundary"]: row for row in chosen["ratios"] if row["at"] == "shared"}
     share = words.percent(chosen["shared_accuracy"], 0)
-    narrow, wide = (ratio_phrase(rows[boundary]) for boundary in ("student", "base"))
+    narrow, wide = (ratio_phrase(rows[boundary]) for boundary in ("student", words.WIDEST))
     return (
         f"At {share}, the highest accuracy that both sides surely reach, vanilla models need {narrow} its "
         f"compute counting the training alone, and {wide} counting everything."

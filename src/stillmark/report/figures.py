@@ -20,13 +20,14 @@ PANELS = {
     "student": "Counting the training alone",
     "generation": "Counting the teacher's work for it too",
     "teacher": "Counting the making of the teacher too",
-    "base": "Counting everything: teacher and starting weights too",
+    "base": "Counting the teacher's work and its starting weights too",
+    "everything": "Counting everything: teacher and starting weights too",
 }
 DIGITS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 
 
 def curve_chart(
-    conclusion: Mapping[str, Any], boundaries: Sequence[str] = ("student", "base")
+    conclusion: Mapping[str, Any], boundaries: Sequence[str] = ("student", "everything")
 ) -> alt.HConcatChart:
     """Log compute against accuracy for all arms, with 95% bands, under each of the boundaries."""
     styles = styles_of(conclusion)
@@ -127,7 +128,9 @@ def chance_layers(conclusion: Mapping[str, Any], points: Sequence[Mapping[str, A
 def labels_panel(conclusion: Mapping[str, Any], styles: Mapping[str, ArmStyle]) -> alt.LayerChart:
     """Names of the lines at the height of their ends, moved apart where they would overlap."""
     ends = {
-        arm["arm"]: arm["curve"]["base"][-1]["accuracy"] for arm in conclusion["arms"] if arm["curve"]["base"]
+        arm["arm"]: arm["curve"]["student"][-1]["accuracy"]
+        for arm in conclusion["arms"]
+        if arm["curve"]["student"]
     }
     heights = spread({name: (1 - end / TOP) * HEIGHT for name, end in ends.items()}, LABEL_GAP, HEIGHT)
     rows = [{"arm": name, "end": (1 - ends[name] / TOP) * HEIGHT, "at": heights[name], "x0": 0, "x1": 22, "x2": 32,

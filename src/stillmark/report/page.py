@@ -30,7 +30,8 @@ BOUNDARY_TITLES = {
     "student": "Training alone",
     "generation": "+ teacher's work",
     "teacher": "+ teacher's making",
-    "base": "+ starting weights",
+    "base": "work + starting weights",
+    "everything": "Everything",
 }
 OPEN_TABLES = ("arms", "differences", "levels", "outcomes", "stages")  # the others are folded
 
@@ -39,7 +40,11 @@ def page_html(conclusion: Mapping[str, Any]) -> str:
     """The whole page."""
     script = "\n".join((TEMPLATE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=shown,
     )
     environment.filters.update(
         {
@@ -56,6 +61,12 @@ def page_html(conclusion: Mapping[str, Any]) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         data=Markup(json_for_script(chart_data(conclusion))),
     )
+
+
+def shown(value: Any) -> Any:
+    """Every text that the template puts in, with its hidden characters made visible."""
+    is_text = isinstance(value, str) and not isinstance(value, Markup)
+    return words.visible_text(value, len(value)) if is_text else value
 
 
 def context(conclusion: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def arms_table(conclusion: Mapping[str, Any]) -> Table:
         "generation",
         "teacher",
         "base",
+        "everything",
         "tokens/answer",
     )
     for heading in headings:

@@ -6,7 +6,8 @@ from typing import Any
 
 UNKNOWN = "unknown"
 SI = (("Y", 24), ("Z", 21), ("E", 18), ("P", 15), ("T", 12), ("G", 9), ("M", 6), ("k", 3), ("", 0))
-BOUNDARIES = ("student", "generation", "teacher", "base")
+BOUNDARIES = ("student", "generation", "teacher", "base", "everything")
+WIDEST = "everything"
 MAX_TEXT = 4000  # characters of one foreign text on a page; what is cut is said
 # Invisible or direction-changing characters: shown by their code, so that a text reads as what it is.
 HIDDEN_RANGES = ((0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0xFEFF, 0xFEFF), (0xFFF9, 0xFFFB),
