@@ -78,8 +78,8 @@ def code_of(answer: str, prefix: str, entry_point: str) -> str | None:
         return prefix + blocks[0] if prefix else None
     if defines(answer, entry_point):
         return f"{imports_of(prefix)}\n{answer}"
-    if prefix and re.match(r"[ \t]+\S", answer.lstrip("\n")):
-        return prefix + answer.lstrip("\n")
+    if prefix and re.match(r"\s*^[ \t]+\S", answer, re.MULTILINE):  # its first line of code is indented
+        return prefix + answer
     return None
 
 
