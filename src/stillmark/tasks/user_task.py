@@ -67,7 +67,12 @@ class TextScorer:
         if self.kind == "contains":
             is_in = re.search(rf"(?<!\w){re.escape(plain(target))}(?!\w)", bare) is not None
             return [
-                Reading(extractor="contains", value=answer.strip() or None, is_right=is_in if bare else None)
+                Reading(
+                    extractor="contains",
+                    value=answer.strip() or None,
+                    is_right=is_in if bare else None,
+                    is_explicit=is_in,  # a reply that was cut may yet have come to it
+                )
             ]
         marked = re.findall(r"\banswer(?: is|:)[ \t]*(.+)", answer, re.IGNORECASE)
         lines = [line for line in answer.strip().splitlines() if line.strip()]
