@@ -245,6 +245,14 @@ class Store:
         query = "SELECT outcome FROM samples WHERE job_key = ? ORDER BY position, repeat"
         return [Outcome(row[0]) for row in self._connection.execute(query, (job_key,))]
 
+    def replies(self, job_key: str, positions: Iterable[int]) -> dict[int, SampleRecord]:
+        """The first reply to each of the items at these positions of a job."""
+        wanted = list(positions)
+        marks = ", ".join("?" * len(wanted))
+        where = f"job_key = ? AND repeat = 0 AND position IN ({marks})"
+        rows = self._rows(SampleRecord, "samples", where, (job_key, *wanted), outcome=Outcome)
+        return {row.position: row for row in rows}
+
     def ledger(self, job_key: str) -> list[LedgerEntry]:
         where = 'job_key = ? ORDER BY part, "index"'
         return self._rows(LedgerEntry, "ledger", where, (job_key,), flops_method=Method)
