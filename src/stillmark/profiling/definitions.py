@@ -102,7 +102,7 @@ DEFINITIONS = (
             "request scheduled -> the caller has the whole answer; over real prompts to the natural"
             " stop where prompts were given"
         ),
-        source="LoadGen; the lengths are the model"s own, ours",
+        source="LoadGen; the lengths are the model's own, ours",
     ),
     Definition(
         name="peak_memory_bytes",
@@ -116,11 +116,10 @@ DEFINITIONS = (
     ),
     Definition(
         name="model_memory_bytes",
-        label="of it the model"s",
+        label="of it the model's",
         unit="bytes",
         formula=(
-            "peak_memory_bytes - resident set before the model was loaded: weights, KV cache, work "
-            "space"
+            "peak_memory_bytes - resident set before the model was loaded: weights, KV cache, work space"
         ),
         source="ours",
     ),
@@ -166,10 +165,7 @@ DEFINITIONS = (
         name="prefill_flops_per_token",
         label="FLOPs/prompt token",
         unit="FLOPs",
-        formula=(
-            "counted by formula (compute/flops.py), attention in full, the head on the last "
-            "position"
-        ),
+        formula=("counted by formula (compute/flops.py), attention in full, the head on the last position"),
         source="PaLM appendix B",
     ),
     Definition(
