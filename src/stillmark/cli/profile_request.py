@@ -11,8 +11,9 @@ from stillmark.errors import UserError
 from stillmark.profiling.constraints import Constraints, bytes_of, check_constraints
 from stillmark.profiling.engines import checked_engine
 from stillmark.profiling.journal import Journal
-from stillmark.profiling.procedure import Arm, Rules, Session, profile
+from stillmark.profiling.procedure import profile
 from stillmark.profiling.roofline import Ceilings, measured_ceilings
+from stillmark.profiling.session import Arm, Rules, Session
 from stillmark.profiling.summary import SettingSummary, summarise
 from stillmark.profiling.workload import EngineSpec, Workload
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.table import Table
 
-from stillmark.profiling.procedure import Session
 from stillmark.profiling.quantiles import median_interval
 from stillmark.profiling.roofline import Ceilings
+from stillmark.profiling.session import Session
 from stillmark.profiling.summary import Figure, SettingSummary
 
 UNKNOWN = "unknown"

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import stillmark
 from stillmark.errors import UserError
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "KB": 1000, "MB": 10**6, "GB": 10**9}
@@ -94,6 +95,9 @@ def environment(threads: int | None) -> dict[str, str]:
     """For the engine's process. Few malloc arenas, which would reserve 64 MiB each of a capped memory."""
     values = dict(os.environ)
     values["MALLOC_ARENA_MAX"] = "2"
+    # the same package as here, also where it is not installed
+    here = str(Path(stillmark.__file__).parents[1])
+    values["PYTHONPATH"] = os.pathsep.join(filter(None, (here, values.get("PYTHONPATH"))))
     if threads is not None:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             values[name] = str(threads)

@@ -15,7 +15,7 @@ from stillmark.profiling.workload import Batch, Timeline
 from stillmark.provenance import provenance
 
 if TYPE_CHECKING:
-    from stillmark.profiling.procedure import Repetition, Setting
+    from stillmark.profiling.session import Repetition, Setting
 
 
 class Journal:
@@ -69,7 +69,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 
 def _repetition(value: dict[str, Any]) -> "Repetition":
-    from stillmark.profiling.procedure import Repetition
+    from stillmark.profiling.session import Repetition
 
     batch = Batch(
         timelines=tuple(

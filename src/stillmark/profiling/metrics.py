@@ -44,7 +44,8 @@ def slowest_ttft_seconds(batch: Batch) -> float | None:
 
 def prefill_tokens_per_second(batch: Batch) -> float | None:
     slowest = slowest_ttft_seconds(batch)
-    return sum(line.prompt_tokens for line in batch.timelines) / slowest if slowest else None
+    tokens = [line.prompt_tokens for line in batch.timelines]
+    return sum(tokens) / slowest if slowest and all(tokens) else None  # 0: a server that does not say
 
 
 def decode_tokens_per_second(batch: Batch) -> float | None:

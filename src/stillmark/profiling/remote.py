@@ -130,11 +130,12 @@ class RemoteEngine:
         code = self._process.wait()
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         said = self._tail()
-        was_killed_for_memory = code == -signal.SIGKILL or "bad_alloc" in said
-        is_crash = code in (-signal.SIGABRT, -signal.SIGSEGV)
         says_memory = any(word in said.lower() for word in MEMORY_WORDS)
-        if was_killed_for_memory or (self._is_capped and (is_crash or says_memory)):
+        is_crash = code in (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGKILL)
+        if "bad_alloc" in said or (self._is_capped and (is_crash or says_memory)):
             return DoesNotFitError(self._cap(f"the process ended with {name}"))
+        if code == -signal.SIGKILL:
+            name += " (the system does that when memory runs out)"
         return EngineFailedError(f"{self.spec.label}: the process ended with {name}\n{said}".rstrip())
 
     @property

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stillmark.profiling import metrics, power
-from stillmark.profiling.procedure import Session, Setting
 from stillmark.profiling.quantiles import median_interval, outliers, quantile, upper_bound
 from stillmark.profiling.roofline import Ceilings
+from stillmark.profiling.session import Session, Setting
 from stillmark.profiling.validity import broken_rules, foreign_cores
 from stillmark.profiling.workload import ModelFacts, all_of
 from stillmark.provenance import provenance
@@ -122,6 +122,8 @@ def memory_figures(setting: Setting, session: Session) -> dict[str, Figure]:
     label = setting.arm.label
     facts, memory = session.facts.get(label), session.memory.get(label)
     spec = setting.arm.spec
+    if spec.engine == "endpoint":
+        return {}  # the server's memory is its own; the client's would pass for it
     values = {
         "load_seconds": (session.load_seconds.get(label), "measured"),
         "peak_memory_bytes": (memory.peak_bytes if memory else None, "measured"),

@@ -1,8 +1,9 @@
 """The verdict on one setting: VALID, or INVALID with every rule that it broke."""
 
 from stillmark.profiling import metrics
-from stillmark.profiling.procedure import Session, Setting
 from stillmark.profiling.quantiles import median
+from stillmark.profiling.session import Session, Setting
+from stillmark.profiling.workload import Timeline
 
 MAX_SPIN_INTERFERENCE = 0.15
 
@@ -36,18 +37,29 @@ def _wrong_work(setting: Setting) -> list[str]:
     errors = [line.error for line in lines if line.error]
     if errors:
         reasons.append(f"{len(errors)} of {len(lines)} requests failed: {errors[0]}")
-    asked = (setting.workload.prompt_tokens, setting.workload.new_tokens)
-    wrong = [line for line in lines if not line.error and (line.prompt_tokens, line.new_tokens) != asked]
+    done = [line for line in lines if not line.error]
+    wrong = [line for line in done if not _did_the_work(setting, line)]
     if wrong:
         got = f"{wrong[0].prompt_tokens}+{wrong[0].new_tokens}"
-        reasons.append(
-            f"{len(wrong)} of {len(lines)} requests did other work than {setting.workload.label}: {got}"
-        )
+        asked = setting.workload.label
+        reasons.append(f"{len(wrong)} of {len(lines)} requests did other work than {asked}: {got}")
     return reasons
 
 
+def _did_the_work(setting: Setting, line: Timeline) -> bool:
+    """A server counts the prompt by its own tokenizer (or not at all): there only the answer's length is held."""
+    asked = setting.workload
+    is_prompt_right = line.prompt_tokens == asked.prompt_tokens or setting.arm.spec.engine == "endpoint"
+    return is_prompt_right and line.new_tokens == asked.new_tokens
+
+
 def foreign_cores(setting: Setting) -> float | None:
-    """Mean over the repetitions, by time; None where one is not known."""
+    """Mean over the repetitions, by time; None where one is not known.
+
+    A server's work cannot be told from others': it may run on this machine.
+    """
+    if setting.arm.spec.engine == "endpoint":
+        return None
     shares = [(r.foreign_cores, r.batch.wall_seconds) for r in setting.repetitions]
     if not shares or any(share is None for share, _ in shares):
         return None
