@@ -66,7 +66,8 @@ def answer_cpu_seconds(conclusion: Mapping[str, Any], arm: Mapping[str, Any]) ->
     num_samples = sum(arm["outcomes"].values())
     if not spent or any(seconds is None for seconds in spent) or not num_samples:
         return None
-    return float(sum(spent)) / num_samples
+    seconds = [float(value) for value in spent]
+    return sum(seconds) / num_samples
 
 
 def worth_rows(
