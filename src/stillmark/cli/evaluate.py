@@ -89,6 +89,8 @@ def rescore_command(
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False,
 ) -> None:
     """Grade the stored replies again with today's scorers, without the model."""
+    from dataclasses import asdict
+
     from stillmark.evaluate.rescore import accuracy_at_budgets, rescore
     from stillmark.evaluate.summary import evaluation_jobs, results
     from stillmark.evaluate.tables import print_rescored, print_results, results_as_json
@@ -98,7 +100,7 @@ def rescore_command(
     done = rescore(store)
     curves = {job.key: accuracy_at_budgets(store, job) for job in evaluation_jobs(store)} if budgets else {}
     if as_json:
-        changes = {f"{job.label} {job.task}": [list(change) for change in job.changes] for job in done}
+        changes = [asdict(job) for job in done]
         write_json({"changes": changes, "results": results_as_json(results(store), curves)})
     else:
         print_rescored(done)
