@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import ENVIRONMENT, TINY, run_stillmark, stillmark
 
-from conftest import ENVIRONMENT, TINY, run_stillmark, stillmark
 from stillmark.compute.flops import generate_flops
 from stillmark.plan import Plan
 from stillmark.records import Outcome, Store

@@ -66,6 +66,41 @@ class SampleRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SampleDetail:
+    """What evaluation knows of a sample beyond its row: the prompt as sent, how it was read, and its compute."""
+
+    job_key: str
+    item_id: str
+    repeat: int
+    prompt_sha256: str  # of the text as sent, chat template applied: `Store.prompt`
+    extracted: str | None  # the answer that was read
+    extractor: str | None  # by what
+    grades: str  # JSON: each extractor's own verdict, true, false or null
+    nats: str | None  # JSON: log-likelihood of each choice
+    cuts: str | None  # JSON: budget in tokens -> characters that were written within it
+    thinking_tokens: int | None
+    prefill_seconds: float | None
+    decode_seconds: float | None
+    flops: int | None  # counted, by `compute.flops`
+    is_cached: bool  # the reply came from the response cache, and its seconds are of the run that wrote it
+    error: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextScore:
+    """How likely a model finds one piece of a text, after what stands before it."""
+
+    job_key: str
+    index: int
+    nats: float  # log-likelihood, summed over the piece's tokens
+    tokens: int
+    num_bytes: int  # of UTF-8
+    truncated_tokens: int  # of the context, which did not fit the model's window
+    seconds: float | None
+    flops: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LedgerEntry:
     """Compute that one part of a job took: `index` numbers the pieces in which it was recorded."""
 
@@ -123,6 +158,16 @@ CREATE TABLE IF NOT EXISTS samples (
   position INTEGER NOT NULL, response TEXT NOT NULL, outcome TEXT NOT NULL, stop_reason TEXT NOT NULL,
   prompt_tokens INTEGER NOT NULL, generated_tokens INTEGER NOT NULL, seconds REAL,
   PRIMARY KEY (job_key, item_id, repeat)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sample_details (
+  job_key TEXT NOT NULL, item_id TEXT NOT NULL, repeat INTEGER NOT NULL, prompt_sha256 TEXT NOT NULL, extracted TEXT,
+  extractor TEXT, grades TEXT NOT NULL, nats TEXT, cuts TEXT, thinking_tokens INTEGER, prefill_seconds REAL,
+  decode_seconds REAL, flops INTEGER, is_cached INTEGER NOT NULL, error TEXT, PRIMARY KEY (job_key, item_id, repeat),
+  FOREIGN KEY (job_key, item_id, repeat) REFERENCES samples) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS text_scores (
+  job_key TEXT NOT NULL REFERENCES jobs, "index" INTEGER NOT NULL, nats REAL NOT NULL, tokens INTEGER NOT NULL,
+  num_bytes INTEGER NOT NULL, truncated_tokens INTEGER NOT NULL, seconds REAL, flops INTEGER,
+  PRIMARY KEY (job_key, "index")) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS prompts (sha256 TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ledger (
   job_key TEXT NOT NULL REFERENCES jobs, part TEXT NOT NULL, "index" INTEGER NOT NULL, flops INTEGER,
   flops_method TEXT NOT NULL, tokens INTEGER, positions INTEGER, seconds REAL, cpu_seconds REAL,
@@ -208,7 +253,28 @@ class Store:
         rows = [astuple(item) for item in items]
         self._connection.executemany("INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?, ?)", rows)
 
-    def add(self, *records: SampleRecord | LedgerEntry | CheckpointRecord) -> None:
+    def add_prompts(self, prompts: Mapping[str, str]) -> None:
+        """Prompts as sent, by their SHA-256."""
+        self._connection.executemany("INSERT OR IGNORE INTO prompts VALUES (?, ?)", prompts.items())
+
+    def drop_errors(self, job_key: str) -> None:
+        """Takes out the samples of which asking or grading failed, so that they are asked again."""
+        errors = "job_key = ? AND (job_key, item_id) IN (SELECT job_key, item_id FROM samples WHERE outcome = 'error')"
+        with self._connection:
+            for table in ("sample_details", "samples"):
+                self._connection.execute(f"DELETE FROM {table} WHERE {errors}", (job_key,))
+
+    def regrade(self, sample: SampleRecord, detail: SampleDetail) -> None:
+        """Another outcome for a stored reply; the reply itself never changes."""
+        key = (sample.job_key, sample.item_id, sample.repeat)
+        where = "WHERE job_key = ? AND item_id = ? AND repeat = ?"
+        self._connection.execute(f"UPDATE samples SET outcome = ? {where}", (sample.outcome, *key))
+        self._connection.execute(
+            f"UPDATE sample_details SET extracted = ?, extractor = ?, grades = ?, error = ? {where}",
+            (detail.extracted, detail.extractor, detail.grades, detail.error, *key),
+        )
+
+    def add(self, *records: "Row") -> None:
         """Rows under their job; a row that is there already is an error, never a second one."""
         for record in records:
             values = astuple(record)
@@ -245,6 +311,27 @@ class Store:
         query = "SELECT outcome FROM samples WHERE job_key = ? ORDER BY position, repeat"
         return [Outcome(row[0]) for row in self._connection.execute(query, (job_key,))]
 
+    def replies(self, job_key: str, positions: Iterable[int]) -> dict[int, SampleRecord]:
+        """The first reply to each of the items at these positions of a job."""
+        wanted = list(positions)
+        marks = ", ".join("?" * len(wanted))
+        where = f"job_key = ? AND repeat = 0 AND position IN ({marks})"
+        rows = self._rows(SampleRecord, "samples", where, (job_key, *wanted), outcome=Outcome)
+        return {row.position: row for row in rows}
+
+    def details(self, job_key: str) -> dict[tuple[str, int], SampleDetail]:
+        """(item, repeat) -> what evaluation knows of the sample."""
+        rows = self._rows(SampleDetail, "sample_details", "job_key = ?", (job_key,))
+        return {(row.item_id, row.repeat): row for row in rows}
+
+    def text_scores(self, job_key: str) -> list[TextScore]:
+        return self._rows(TextScore, "text_scores", 'job_key = ? ORDER BY "index"', (job_key,))
+
+    def prompt(self, sha256: str) -> str | None:
+        """A prompt as it was sent."""
+        row = self._connection.execute("SELECT text FROM prompts WHERE sha256 = ?", (sha256,)).fetchone()
+        return None if row is None else row[0]
+
     def ledger(self, job_key: str) -> list[LedgerEntry]:
         where = 'job_key = ? ORDER BY part, "index"'
         return self._rows(LedgerEntry, "ledger", where, (job_key,), flops_method=Method)
@@ -267,7 +354,14 @@ class Store:
         return records
 
 
-TABLE_OF: dict[type, str] = {SampleRecord: "samples", LedgerEntry: "ledger", CheckpointRecord: "checkpoints"}
+Row = SampleRecord | SampleDetail | TextScore | LedgerEntry | CheckpointRecord
+TABLE_OF: dict[type, str] = {
+    SampleRecord: "samples",
+    SampleDetail: "sample_details",
+    TextScore: "text_scores",
+    LedgerEntry: "ledger",
+    CheckpointRecord: "checkpoints",
+}
 
 
 def columns(kind: Any) -> str:

@@ -4,11 +4,16 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.paths import ROOT
+
 from stillmark.plan import Job, Plan, checkpoint_flops
 from stillmark.records import CheckpointRecord, LedgerEntry, Method, SampleRecord, Store
 from stillmark.study import study_from_text
 from stillmark.tasks import Sample, Task
 
+TINY = (ROOT / "studies" / "tiny.yaml").read_text()
+SMALL = TINY.replace("test_samples: 20", "test_samples: 60").replace("prompts: 300", "prompts: 20")
+SMALL = SMALL.replace("min_swaps: 0", "min_swaps: 1").replace("max_swaps: 1", "max_swaps: 2")
 Accuracy = Callable[[str, int | None], float]
 PROVENANCE = {
     "stillmark": "0.1.0",

@@ -91,3 +91,9 @@ def test_numbers_may_be_written_as_people_do():
     study = study_from_text(TINY)
     assert study.arms["vanilla-small"].recipe.train_flops == 4e9
     assert isinstance(yaml.safe_load("2e8"), str), "PyYAML reads 2e8 as text, which is why the loader differs"
+
+
+def test_the_guides_study_is_sound():
+    guide = (STUDIES.parent / "docs" / "guide" / "study.md").read_text()
+    study = study_from_text(guide.split("```yaml\n")[1].split("```")[0])
+    assert Plan(study).jobs

@@ -1,8 +1,8 @@
 """GGUF models, quantised or not, in llama.cpp (xllamacpp, which carries it as a wheel).
 
-llama.cpp batches what is asked at once over `num_slots` sequences, and each slot keeps the keys and values of its
+llama.cpp batches what is asked at once over `num_parallel` sequences, and each slot keeps the keys and values of its
 latest prompt, so prompts with the same beginning, asked one after the other, are computed once a slot. Its numbers
-depend on what runs beside a request by rounding: `num_slots=1` where greedy texts must come again to the letter.
+depend on what runs beside a request by rounding: `num_parallel=1` where greedy texts must come again to the letter.
 
 Sampling is temperature, then top_p, from the whole vocabulary, as in the other engines: llama.cpp's own defaults
 (top_k 40, min_p 0.05, top_p before temperature) are switched off.
@@ -42,20 +42,20 @@ class _Scored:
 
 
 class LlamaCppBackend:
-    """One GGUF file, loaded. `context_tokens` is the window of each of the `num_slots` sequences."""
+    """One GGUF file, loaded. `window_tokens` is the window of each of the `num_parallel` sequences."""
 
     def __init__(
         self,
         path: str | Path,
         *,
-        num_threads: int = 1,
-        num_slots: int = 4,
-        context_tokens: int = 2048,
+        num_threads: int | None = None,
+        num_parallel: int = 4,
+        window_tokens: int = 4096,
         num_gpu_layers: int = 0,
     ) -> None:
         self.path = Path(path)
-        self.num_slots = num_slots
-        self._server = _load(self.path, num_threads, num_slots, context_tokens, num_gpu_layers)
+        self.num_parallel = num_parallel
+        self._server = _load(self.path, num_threads, num_parallel, window_tokens, num_gpu_layers)
         self.tokenizer = GgufTokenizer(self._server.listening_address)
         self.codec = TextCodec(self.tokenizer)
         self.window_tokens = self.tokenizer.window_tokens
@@ -186,8 +186,8 @@ class LlamaCppBackend:
                     stopped.set()
                     raise
 
-        with ThreadPoolExecutor(self.num_slots) as pool:
-            for future in [pool.submit(serve, slot) for slot in range(self.num_slots)]:
+        with ThreadPoolExecutor(self.num_parallel) as pool:
+            for future in [pool.submit(serve, slot) for slot in range(self.num_parallel)]:
                 future.result()
         return [results[index] for index in range(len(jobs))]
 
@@ -196,25 +196,28 @@ class LlamaCppBackend:
         if room < 1:
             raise UserError(
                 f"a continuation has {len(continuation)} tokens; a slot's window is {self.window_tokens}",
-                "give more context_tokens, or score shorter texts",
+                "give more window_tokens, or score shorter texts",
             )
         return prompt[-room:], continuation
 
 
-def _load(path: Path, num_threads: int, num_slots: int, context_tokens: int, num_gpu_layers: int) -> Any:
+def _load(
+    path: Path, num_threads: int | None, num_parallel: int, window_tokens: int, num_gpu_layers: int
+) -> Any:
     """llama.cpp's server in this process. It also listens on loopback, for its tokenizer's sake."""
     try:
-        import xllamacpp  # type: ignore[import-untyped, import-not-found, unused-ignore]
+        import xllamacpp
     except ImportError as error:
         raise UserError("xllamacpp is not installed", "pip install 'stillmark[llamacpp]'") from error
     if not path.is_file():
-        raise UserError(f"{path}: no such GGUF file")
+        raise UserError(f"there is no GGUF file `{path}`", "give the path of a .gguf file")
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
-    parameters.n_parallel = num_slots
-    parameters.n_ctx = context_tokens * num_slots
+    parameters.n_parallel = num_parallel
+    parameters.n_ctx = window_tokens * num_parallel
     parameters.n_gpu_layers = num_gpu_layers
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = num_threads
+    if num_threads is not None:  # else llama.cpp takes the number of cores
+        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = num_threads
     parameters.fit_params = False  # it would change the window to what memory allows, without a word
     parameters.cache_ram_mib = 0  # old prompts kept outside the slots: up to 8 GiB by default
     parameters.ctx_shift = False  # it would drop the prompt's beginning, without a word

@@ -197,7 +197,7 @@ def _response_class() -> Any:
     """The HTTP library's own response, whichever this SDK uses: httpx2 from 3.0 on, httpx before."""
     import openai._base_client as base
 
-    return (getattr(base, "httpx2", None) or base.httpx).Response  # type: ignore[attr-defined]
+    return (getattr(base, "httpx2", None) or base.httpx).Response
 
 
 def _price(endpoint: Endpoint) -> ApiPrice | None:

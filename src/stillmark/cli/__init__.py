@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stillmark.cli.flops import FLOPS_EPILOG, flops_command
 from stillmark.cli.plan import PLAN_EPILOG, plan_command
 from stillmark.cli.published import app as published_app
 from stillmark.errors import UserError
@@ -106,6 +107,7 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
 
 
 app.command("plan", epilog=PLAN_EPILOG)(plan_command)
+app.command("flops", epilog=FLOPS_EPILOG)(flops_command)
 app.add_typer(published_app, name="published")
 
 

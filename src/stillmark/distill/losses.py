@@ -24,13 +24,14 @@ from stillmark.distill.divergence import (
     value_and_gradient,
 )
 from stillmark.distill.fused import FusedPass
-from stillmark.distill.head import OutputHead, as_head, output_head
+from stillmark.distill.head import OutputHead, as_head, checked_output_head, output_head
 from stillmark.errors import UserError
 
 __all__ = [
     "DistillationLoss",
     "DivergenceSettings",
     "OutputHead",
+    "checked_output_head",
     "fused_cross_entropy",
     "fused_divergence",
     "output_head",
