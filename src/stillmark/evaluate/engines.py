@@ -83,7 +83,7 @@ def open_llamacpp(request: ModelRequest) -> LoadedModel:
             "template": None if template is None else sha256_text(template),
             "engine": "llamacpp",
             "versions": {name: package_version(name) for name in ("stillmark", "xllamacpp")},
-            "num_slots": backend.num_slots,
+            "num_parallel": backend.num_parallel,
             "window_tokens": backend.window_tokens,
         },
         shape=gguf_shape(path),
