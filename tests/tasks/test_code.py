@@ -33,6 +33,9 @@ needs_sandbox = pytest.mark.skipif(isolation_problem() is not None, reason=str(i
         ("    raise ValueError\n", "stop", "wrong"),
         ("I cannot write code.", "stop", "unparsed"),
         ("Let me think about circles and", "length", "truncated"),
+        ("    return math.", "length", "truncated"),
+        (f"```python\n{PREFIX}    return", "length", "truncated"),
+        (f"```python\n{PREFIX}{BODY}```\nThis works because", "length", "correct"),
         (f"```python\nimport os\nos._exit(0)\n{PREFIX}{BODY}```", "stop", "wrong"),
     ],
 )

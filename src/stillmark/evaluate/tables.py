@@ -122,6 +122,8 @@ def notes(result: Result, curve: Sequence[AtBudget]) -> list[str]:
         lines.append(
             f"{head}alone, {each} correct; two that found an answer disagree on {100 * result.disputed_share:.1f}%"
         )
+    if result.mean_price_usd is not None:
+        lines.append(f"{head}{1000 * result.mean_price_usd:.4g} USD for a thousand answers")
     if result.at_k:
         lines.append(head + ", ".join(f"{name} {percent(value)}" for name, value in result.at_k.items()))
     if curve:

@@ -68,6 +68,7 @@ class SampleDetail:
     prefill_seconds: float | None
     decode_seconds: float | None
     flops: int | None  # counted, by `compute.flops`
+    price_usd: float | None  # what the endpoint's price list asks for it
     is_cached: bool  # the reply came from the response cache, and its seconds are of the run that wrote it
     error: str | None
 

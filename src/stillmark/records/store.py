@@ -47,8 +47,8 @@ CREATE TABLE IF NOT EXISTS samples (
 CREATE TABLE IF NOT EXISTS sample_details (
   job_key TEXT NOT NULL, item_id TEXT NOT NULL, repeat INTEGER NOT NULL, prompt_sha256 TEXT NOT NULL, extracted TEXT,
   extractor TEXT, grades TEXT NOT NULL, nats TEXT, cuts TEXT, thinking_tokens INTEGER, prefill_seconds REAL,
-  decode_seconds REAL, flops INTEGER, is_cached INTEGER NOT NULL, error TEXT, PRIMARY KEY (job_key, item_id, repeat),
-  FOREIGN KEY (job_key, item_id, repeat) REFERENCES samples) WITHOUT ROWID;
+  decode_seconds REAL, flops INTEGER, price_usd REAL, is_cached INTEGER NOT NULL, error TEXT,
+  PRIMARY KEY (job_key, item_id, repeat), FOREIGN KEY (job_key, item_id, repeat) REFERENCES samples) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS text_scores (
   job_key TEXT NOT NULL REFERENCES jobs, "index" INTEGER NOT NULL, nats REAL NOT NULL, tokens INTEGER NOT NULL,
   num_bytes INTEGER NOT NULL, truncated_tokens INTEGER NOT NULL, seconds REAL, flops INTEGER,
