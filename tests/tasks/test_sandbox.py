@@ -237,7 +237,7 @@ if os.fork() == 0:
 time.sleep(0.3)
 {ending}
 """
-    run(code)
+    run(code, IMPATIENT)
     assert processes_named("stillmarkdaemon") == []
 
 
