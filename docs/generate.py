@@ -5,19 +5,22 @@ python docs/generate.py --check    says which are stale; exit 1 if any is
 """
 
 import ast
+import json
 import sys
 from pathlib import Path
 
-import click
 import typer
+import typer.testing
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "stillmark"
 TREE_START, TREE_END = "<!-- tree: made by docs/generate.py -->", "<!-- end of tree -->"
-LAYERS = (
-    "errors published study records provenance compute tasks plan analysis report models backends distill evaluate "
-    "profiling stages runner cli"
-).split()
+QUICKSTART_START = (
+    "<!-- quickstart: made by docs/generate.py from docs/results/quickstart/conclusion.json -->"
+)
+QUICKSTART_END = "<!-- end of quickstart -->"
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+from test_layers import LAYERS  # noqa: E402  (the one list of layers)
 
 
 def first_sentence(path: Path) -> str:
@@ -44,29 +47,61 @@ def tree() -> str:
 
 def readme() -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    before, rest = text.split(TREE_START)
-    _, after = rest.split(TREE_END)
-    return f"{before}{TREE_START}\n{tree()}\n{TREE_END}{after}"
+    text = between(text, TREE_START, TREE_END, tree())
+    return between(text, QUICKSTART_START, QUICKSTART_END, quickstart())
+
+
+def between(text: str, start: str, end: str, content: str) -> str:
+    before, rest = text.split(start)
+    _, after = rest.split(end)
+    return f"{before}{start}\n{content}\n{end}{after}"
+
+
+def quickstart() -> str:
+    """The answer of the recorded quickstart, its arms, and its ratios, as Markdown."""
+    from stillmark.report import words
+    from stillmark.report.answer import answer_of
+
+    conclusion = json.loads((ROOT / "docs" / "results" / "quickstart" / "conclusion.json").read_text("utf-8"))
+    answer = answer_of(conclusion)
+    machine = conclusion["provenance"]
+    lines = [f"**{answer.verdict}** {answer.sentence}", "", *(f"- {line}" for line in answer.details), ""]
+    lines += [
+        "| arm | learns from | parameters | accuracy, 95% interval | its training, FLOPs | everything, FLOPs |"
+    ]
+    lines += ["|---|---|---:|---:|---:|---:|"]
+    for arm in conclusion["arms"]:
+        start = f", from {arm['base']}" if arm["base"] else ""
+        lines.append(
+            f"| {arm['arm']} | {arm['text']}, {arm['loss'].replace('_', ' ')}{start} | {arm['params']:,} | "
+            f"{words.accuracy(arm['accuracy'])} | {words.quantity(arm['flops']['student'])} | "
+            f"{words.quantity(arm['flops'][words.WIDEST])} |"
+        )
+    lines += ["", f"Over {len(conclusion['seeds'])} seeds, on {machine['cores']} cores of {machine['cpu']}."]
+    return "\n".join(lines)
 
 
 def command_line() -> str:
     """The help page of every command."""
-    sys.path.insert(0, str(ROOT / "src"))
     from stillmark.cli import app
 
-    root = typer.main.get_command(app)
     pages = ["# The command line", "", "Made from the code by `python docs/generate.py`.", ""]
+    runner = typer.testing.CliRunner(env={"COLUMNS": "100", "TERMINAL_WIDTH": "100"})
 
-    def add(command: click.Command, name: str, parent: click.Context | None) -> None:
-        context = click.Context(command, info_name=name, parent=parent, max_content_width=100, terminal_width=100)
-        pages.extend([f"## `{context.command_path}`", "", "```text", command.get_help(context), "```", ""])
-        if isinstance(command, click.Group):
-            for child in command.list_commands(context):
-                found = command.get_command(context, child)
-                assert found is not None, child
-                add(found, child, context)
+    def add(names: list[str], group: typer.Typer | None) -> None:
+        result = runner.invoke(
+            app, [*names, "--help"], prog_name="stillmark", terminal_width=100, max_content_width=100
+        )
+        pages.extend(
+            [f"## `{' '.join(['stillmark', *names])}`", "", "```text", result.output.strip(), "```", ""]
+        )
+        for command in group.registered_commands if group else []:
+            name = command.name or command.callback.__name__.removesuffix("_command")  # type: ignore[union-attr]
+            add([*names, name.replace("_", "-")], None)
+        for child in group.registered_groups if group else []:
+            add([*names, str(child.name)], child.typer_instance)
 
-    add(root, "stillmark", None)
+    add([], app)
     return "\n".join(line.rstrip() for line in "\n".join(pages).splitlines()) + "\n"
 
 
@@ -75,7 +110,9 @@ def generated() -> dict[Path, str]:
 
 
 def main() -> None:
-    stale = [path for path, text in generated().items() if not path.is_file() or path.read_text("utf-8") != text]
+    stale = [
+        path for path, text in generated().items() if not path.is_file() or path.read_text("utf-8") != text
+    ]
     if "--check" in sys.argv:
         for path in stale:
             print(f"{path.relative_to(ROOT)} is stale: run `python docs/generate.py`", file=sys.stderr)

@@ -18,7 +18,9 @@ def stillmark(*arguments: str | Path) -> list[str]:
 
 
 def run_stillmark(*arguments: str | Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(stillmark(*arguments), env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(
+        stillmark(*arguments), env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout
+    )
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ENVIRONMENT, TINY, run_stillmark, stillmark
+from tests.conftest import ENVIRONMENT, TINY, run_stillmark, stillmark
 
 from stillmark.compute.flops import generate_flops
 from stillmark.plan import Plan
@@ -98,7 +99,7 @@ def test_a_changed_study_runs_again_what_the_change_touches(tiny_run: Path, tmp_
     shutil.copytree(tiny_run, folder)
     before = finished_times(folder)
     changed = tmp_path / "changed.yaml"
-    changed.write_text(TINY.read_text().replace("train_flops: 3e9", "train_flops: 3.1e9"))
+    changed.write_text(TINY.read_text().replace("train_flops: 1.5e10", "train_flops: 1.6e10"))
     assert run_stillmark("run", changed, "--out", folder).returncode == 0
     after = finished_times(folder)
     assert before.items() <= after.items()
@@ -113,7 +114,10 @@ def test_killed_at_random_moments_it_ends_with_the_same_records(tiny_run: Path, 
     stream = random.Random(seed)
     for _ in range(4):
         process = subprocess.Popen(
-            stillmark("run", TINY, "--out", folder), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            stillmark("run", TINY, "--out", folder),
+            env=ENVIRONMENT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 60
         while not (folder / "models").is_dir() and time.monotonic() < deadline and process.poll() is None:
@@ -131,12 +135,19 @@ def test_killed_at_random_moments_it_ends_with_the_same_records(tiny_run: Path, 
 def test_ctrl_c_ends_cleanly_and_keeps_what_is_recorded(tmp_path: Path):
     folder = tmp_path / "tiny"
     process = subprocess.Popen(
-        stillmark("run", TINY, "--out", folder), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        stillmark("run", TINY, "--out", folder),
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a background shell's children ignore it
     )
     deadline = time.monotonic() + 60
     while not (folder / "models").is_dir() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on" in stderr
@@ -145,7 +156,9 @@ def test_ctrl_c_ends_cleanly_and_keeps_what_is_recorded(tmp_path: Path):
 
 def test_two_runs_of_one_study_at_once_are_refused(tmp_path: Path):
     folder = tmp_path / "tiny"
-    first = subprocess.Popen(stillmark("run", TINY, "--out", folder), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        stillmark("run", TINY, "--out", folder), env=ENVIRONMENT, stderr=subprocess.DEVNULL
+    )
     while not (folder / "records.sqlite").is_file():
         time.sleep(0.05)
     second = run_stillmark("run", TINY, "--out", folder)
