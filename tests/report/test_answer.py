@@ -3,7 +3,8 @@
 import pytest
 from tests.report.synthetic import CENSORED, DEPENDS, NOTHING, REVERSED, SAVES, UNKNOWN, synthetic_conclusion
 
-from stillmark.report.answer import answer_of, best_student
+from stillmark.report.answer import answer_of
+from stillmark.report.reading import best_student
 
 
 @pytest.mark.parametrize(

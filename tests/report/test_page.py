@@ -52,7 +52,7 @@ def test_hostile_text_is_text():
     conclusion["study_text"] = HOSTILE * 3
     conclusion["name"] = HOSTILE
     conclusion["tasks"]["shuffled"]["example"] = {"prompt": HOSTILE, "answer": HOSTILE, "solution": HOSTILE}
-    conclusion["arms"][0]["arm"] = HOSTILE
+    conclusion["arms"][3]["arm"] = HOSTILE
     conclusion["provenance"]["cpu"] = HOSTILE
     conclusion["unfinished"] = [HOSTILE]
     text = page_html(conclusion)

@@ -6,13 +6,9 @@ import sys
 
 import pytest
 from tests.paths import ROOT
-from tests.report.fabricate import fabricated_store
+from tests.report.fabricate import SMALL, fabricated_store
 
 from stillmark.report.write import conclude, conclusion_of
-
-TINY = (ROOT / "studies" / "tiny.yaml").read_text()
-SMALL = TINY.replace("test_samples: 20", "test_samples: 60").replace("prompts: 300", "prompts: 20")
-SMALL = SMALL.replace("min_swaps: 0", "min_swaps: 1").replace("max_swaps: 1", "max_swaps: 2")
 
 
 @pytest.fixture(scope="module")

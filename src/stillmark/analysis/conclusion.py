@@ -15,7 +15,9 @@ from stillmark.analysis.differences import difference_rows
 from stillmark.analysis.frontier import Ratio, compute_ratios, curve_band
 from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_interval_over_seeds
 from stillmark.analysis.lineage import Lineage, correctness
+from stillmark.analysis.shared_teacher import ratios_by_students
 from stillmark.analysis.size import SizedResult, equivalent_size
+from stillmark.analysis.size_rows import size_claim_rows
 from stillmark.compute.flops import generate_flops
 from stillmark.compute.ledger import BOUNDARY_WORDS, Boundary, total
 from stillmark.records import ItemRecord, SampleRecord, Store
@@ -46,6 +48,7 @@ def conclude_study(store: Store) -> dict[str, Any]:
         "arms": [arm_row(lineage, arm, curves[arm], items) for arm in recorded],
         "comparisons": comparisons(lineage, {arm: curves[arm] for arm in recorded}),
         "differences": difference_rows(study, {arm: curves[arm] for arm in recorded}),
+        "size_claims": size_claim_rows(lineage, {arm: curves[arm] for arm in recorded}),
         "ledger": ledger_rows(lineage),
         "unfinished": sorted({f"{job.stage} {job.arm} seed {job.seed}" for job in lineage.unfinished}),
         "bootstrap": {"num_resamples": NUM_RESAMPLES, "random_seed": RANDOM_SEED, "confidence": 0.95},
@@ -195,10 +198,21 @@ def comparison(
         "sure_accuracy": accuracies["final"],
         "shared_accuracy": accuracies.get("shared"),
         "ratios": ratios,
+        "by_students": by_students(lineage, vanilla, student, accuracies["final"]),
         "equivalent_params": asdict(size),
         "capability_density": asdict(size.density),
         "params": params[name],
     }
+
+
+def by_students(
+    lineage: Lineage, vanilla: list[Curve], student: list[Curve], accuracy: float
+) -> list[dict[str, Any]]:
+    """The ratio at the student's accuracy for each number of students that share the teacher."""
+    chance = lineage.plan.tasks[lineage.study.task_of(student[0].arm)].chance
+    found = ratios_by_students(lineage, vanilla, student, accuracy, chance=chance,
+                               num_resamples=NUM_RESAMPLES, random_seed=RANDOM_SEED)  # fmt: skip
+    return [{"students": k, **ratio_row("final", str(boundary), ratio)} for k, boundary, ratio in found]
 
 
 def by_arm(curves: list[Curve]) -> dict[str, list[Curve]]:

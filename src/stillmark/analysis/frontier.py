@@ -166,12 +166,11 @@ def compute_ratios(
     numerator = [arm for arm in arms if arm.arm in above]
     denominator = [arm for arm in arms if arm.arm not in above]
     return [
-        _ratio_at(numerator, denominator, accuracy, chance, monotone, confidence)
-        for accuracy in at_accuracies
+        ratio_at(numerator, denominator, accuracy, chance, monotone, confidence) for accuracy in at_accuracies
     ]
 
 
-def _ratio_at(
+def ratio_at(
     numerator: list[ArmRows],
     denominator: list[ArmRows],
     accuracy: float,

@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
@@ -17,15 +18,20 @@ import jinja2
 from markupsafe import Markup
 
 from stillmark.analysis import curves, frontier
+from stillmark.analysis import worth as worth_module
+from stillmark.analysis.shared_teacher import STUDENTS
+from stillmark.analysis.worth import DEFAULT_QUERIES, RESOURCES, parts_of, worth_rows
 from stillmark.compute import flops, ledger
 from stillmark.report import words
-from stillmark.report.answer import COUNTING, answer_of, effect_of
+from stillmark.report.answer import answer_of
 from stillmark.report.parts import ledger_bars, outcome_bars, ratio_grid, task_examples, tiles
+from stillmark.report.reading import COUNTING, effect_of
+from stillmark.report.samples import OUTCOME_ORDER
 from stillmark.report.style import ROLE_WORDS, styles_of
 from stillmark.report.tables import tables_of
 
 TEMPLATE = files("stillmark.report") / "template"
-SCRIPTS = ("chart.js", "page.js")
+SCRIPTS = ("chart.js", "worth.js", "samples.js", "page.js")
 BOUNDARY_TITLES = {
     "student": "Training alone",
     "generation": "+ teacher's work",
@@ -36,8 +42,8 @@ BOUNDARY_TITLES = {
 OPEN_TABLES = ("arms", "differences", "levels", "outcomes", "stages")  # the others are folded
 
 
-def page_html(conclusion: Mapping[str, Any]) -> str:
-    """The whole page."""
+def page_html(conclusion: Mapping[str, Any], samples: Mapping[str, Any] | None = None) -> str:
+    """The whole page; `samples` are those that `samples.browse` chose."""
     script = "\n".join((TEMPLATE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     environment = jinja2.Environment(
         autoescape=True,
@@ -59,7 +65,8 @@ def page_html(conclusion: Mapping[str, Any]) -> str:
         css=Markup((TEMPLATE / "page.css").read_text(encoding="utf-8") + arm_colors(conclusion)),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        data=Markup(json_for_script(chart_data(conclusion))),
+        data=Markup(json_for_script({**chart_data(conclusion), "samples": samples})),
+        samples=samples,
     )
 
 
@@ -78,6 +85,9 @@ def context(conclusion: Mapping[str, Any]) -> dict[str, Any]:
         "tiles": tiles(conclusion),
         "tables": tables,
         "grid": ratio_grid(conclusion),
+        "worth": {row["arm"]: row for row in worth_rows(conclusion, student=answer_of(conclusion).student)},
+        "num_students_choices": len(STUDENTS),
+        "default_queries": DEFAULT_QUERIES,
         "ledger_bars": ledger_bars(conclusion),
         "outcome_bars": outcome_bars(conclusion),
         "examples": task_examples(conclusion),
@@ -109,7 +119,8 @@ def chart_data(conclusion: Mapping[str, Any]) -> dict[str, Any]:
     names = ("params", "accuracy", "curve", "flops", "cpu_seconds", "answer_flops", "generated_tokens")
     return {
         "arms": [
-            {**style.row(), "color": f"var(--arm-{index})", **{name: arms[style.arm][name] for name in names}}
+            {**style.row(), "color": f"var(--arm-{index})", **{name: arms[style.arm][name] for name in names},
+             "worth": {resource: asdict(parts_of(conclusion, arms[style.arm], resource)) for resource in RESOURCES}}
             for index, style in enumerate(styles_of(conclusion).values())
         ],
         "roles": ROLE_WORDS,
@@ -118,10 +129,16 @@ def chart_data(conclusion: Mapping[str, Any]) -> dict[str, Any]:
             task["chance"] for task in conclusion["tasks"].values() if task["chance"] is not None
         ],
         "comparisons": [
-            {"arm": row["arm"], "ratios": [{**ratio_words(ratio), **ratio} for ratio in row["ratios"]]}
+            {"arm": row["arm"], "ratios": [{**ratio_words(ratio), **ratio} for ratio in row["ratios"]],
+             "by_students": [{**ratio_words(ratio), "students": ratio["students"], "boundary": ratio["boundary"],
+                              "accuracy": ratio["accuracy"]} for ratio in row.get("by_students", [])]}
             for row in conclusion["comparisons"]
         ],
         "student": answer_of(conclusion).student,
+        "students": STUDENTS,
+        "students_per_teacher": conclusion["students_per_teacher"],
+        "parts": {boundary: [str(part) for part in parts] for boundary, parts in ledger.PARTS_WITHIN.items()},
+        "outcomes": OUTCOME_ORDER,
     }  # fmt: skip
 
 
@@ -144,6 +161,7 @@ def methods() -> list[dict[str, str]]:
         ("how-boundary", "What a boundary counts", ledger),
         ("how-curve", "How the curve is made, and what it means to reach an accuracy", curves),
         ("how-ratio", "How the compute ratio is defined", frontier),
+        ("how-worth", "What having an arm takes", worth_module),
     )
     return [
         {"id": anchor, "title": title, "text": inspect.cleandoc(module.__doc__ or "")}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillmark.report import words
-from stillmark.report.answer import arm_named, best_student, effect_of
+from stillmark.report.reading import arm_named, best_student, effect_of
 from stillmark.report.tables import OUTCOMES
 
 EFFECT_WORDS = {

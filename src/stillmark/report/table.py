@@ -8,6 +8,8 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
+from stillmark.report import words
+
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -57,6 +59,20 @@ class Table:
         writer.writerows([["" if cell.value is None else cell.value for cell in row] for row in self.rows])
         return buffer.getvalue()
 
+    def to_latex(self) -> str:
+        """A booktabs table."""
+        columns = self.shown_columns
+        rows = [
+            [column.title for column in columns],
+            *([c.text for c in self.shown(row)] for row in self.rows),
+        ]
+        lines = [" & ".join(latex(text) for text in row) + r" \\" for row in rows]
+        shape = "".join("r" if column.is_number else "l" for column in columns)
+        head = [r"\begin{table}", r"\centering", rf"\caption{{{latex(f'{self.title}. {self.note}')}}}",
+                rf"\label{{tab:{self.name}}}", rf"\begin{{tabular}}{{{shape}}}", r"\toprule"]  # fmt: skip
+        foot = [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+        return "\n".join([*head, lines[0], r"\midrule", *lines[1:], *foot])
+
     def to_markdown(self) -> str:
         columns = self.shown_columns
         lines = [
@@ -71,8 +87,26 @@ class Table:
         return "\n".join([*lines, "", self.note, ""])
 
 
+LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+         "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+         "|": r"\textbar{}"}  # fmt: skip
+
+
+def latex(text: str) -> str:
+    """Text as LaTeX text."""
+    return "".join(LATEX.get(character, character) for character in " ".join(text.split()))
+
+
 def escaped(text: str) -> str:
     """Text in one cell of a Markdown table, as text."""
     for character in ("\\", "|", "<", ">", "`", "*", "_", "[", "]"):
         text = text.replace(character, "\\" + character)
     return " ".join(text.split())
+
+
+def word(value: str | None) -> Cell:
+    return Cell(value=value, text="none" if value is None else words.visible_text(value, 200))
+
+
+def number(value: float | None, text: str) -> Cell:
+    return Cell(value=value, text=text)

@@ -1,21 +1,13 @@
 """The conclusion's tables. Nothing is worked out here but sums of the ledger."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from stillmark.report import words
-from stillmark.report.table import Cell, Column, Table
+from stillmark.report.ledger_tables import ledger_table, stages_table
+from stillmark.report.table import Cell, Column, Table, number, word
 
 OUTCOMES = ("correct", "wrong", "truncated", "unparsed", "error")
-
-
-def word(value: str | None) -> Cell:
-    return Cell(value=value, text="none" if value is None else words.visible_text(value, 200))
-
-
-def number(value: float | None, text: str) -> Cell:
-    return Cell(value=value, text=text)
 
 
 def tables_of(conclusion: Mapping[str, Any]) -> list[Table]:
@@ -24,6 +16,7 @@ def tables_of(conclusion: Mapping[str, Any]) -> list[Table]:
         arms_table(conclusion),
         ratios_table(conclusion),
         differences_table(conclusion),
+        size_claims_table(conclusion),
         levels_table(conclusion),
         outcomes_table(conclusion),
         stages_table(conclusion),
@@ -151,6 +144,38 @@ def differences_table(conclusion: Mapping[str, Any]) -> Table:
     )
 
 
+def size_claims_table(conclusion: Mapping[str, Any]) -> Table:
+    """Is a student on par with a vanilla model ten times its size?"""
+    names = (("student", "Student"), ("vanilla", "Vanilla model"), ("task", "Task"))
+    columns = [Column(name=name, title=title, is_number=False) for name, title in names]
+    columns += [
+        Column(name="size_factor", title="Times its size"),
+        Column(name="difference", title="Difference in points (95% interval)"),
+        Column(name="difference_low", title=""), Column(name="difference_high", title=""),
+        Column(name="adjusted_p_value", title="p (Holm)"),
+        Column(name="verdict", title="The claim is", is_number=False),
+    ]  # fmt: skip
+    rows = []
+    for claim in conclusion.get("size_claims", []):
+        compared = claim["comparison"]
+        difference = compared["difference"] if compared else {"value": None, "low": None, "high": None}
+        p_value = compared["adjusted_p_value"] if compared else None
+        rows.append(
+            (
+                word(claim["student"]), word(claim["vanilla"]), word(claim["task"]),
+                number(claim["size_factor"], words.times(claim["size_factor"])),
+                number(difference["value"], words.points(difference) if compared else "not tested"),
+                number(difference["low"], ""), number(difference["high"], ""),
+                number(p_value, "" if p_value is None else f"{p_value:.2g}"),
+                Cell(value=claim["verdict"], text=claim["verdict"] or claim["note"] or words.UNKNOWN),
+            )
+        )  # fmt: skip
+    return Table(name="size_claims", title='"On par with vanilla models ten times its size"', columns=tuple(columns),
+                 rows=tuple(rows), note="Supported: better, or surely not worse by more than 2 points. Tie: surely "
+                 "within 2 points. Contradicted: significantly worse. Intervals are over items, each over all "
+                 "seeds.")  # fmt: skip
+
+
 def levels_table(conclusion: Mapping[str, Any]) -> Table:
     levels = sorted({row["level"] for arm in conclusion["arms"] for row in arm["accuracy_by_level"]})
     columns = [Column(name="arm", title="Arm", is_number=False)]
@@ -197,56 +222,6 @@ def outcomes_table(conclusion: Mapping[str, Any]) -> Table:
     )
 
 
-def stages_table(conclusion: Mapping[str, Any]) -> Table:
-    """The ledger by arm and part, over seeds and checkpoints."""
-    sums: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
-    for row in conclusion["ledger"]:
-        sums[row["arm"], row["part"]].append(row)
-    columns = (
-        Column(name="arm", title="Arm", is_number=False),
-        Column(name="part", title="Stage", is_number=False),
-        Column(name="jobs", title="Jobs"),
-        Column(name="flops", title="FLOPs"),
-        Column(name="method", title="FLOPs are", is_number=False),
-        Column(name="tokens", title="Tokens"),
-        Column(name="cpu_seconds", title="CPU time (measured)"),
-        Column(name="seconds", title="Wall time (measured)"),
-    )
-    rows = []
-    for (arm, part), group in sums.items():
-        flops, tokens, cpu, wall = (
-            known_sum(group, n) for n in ("flops", "tokens", "cpu_seconds", "seconds")
-        )
-        methods = " and ".join(sorted({method for row in group for method in row["methods"]}))
-        jobs = len({row["key"] for row in group})
-        rows.append(
-            (
-                word(arm),
-                word(part.replace("_", " ")),
-                number(jobs, str(jobs)),
-                number(flops, words.quantity(flops)),
-                word(methods),
-                number(tokens, words.count(tokens)),
-                number(cpu, words.seconds(cpu)),
-                number(wall, words.seconds(wall)),
-            )
-        )
-    return Table(
-        name="stages",
-        title="The ledger by stage",
-        columns=columns,
-        rows=tuple(rows),
-        note="Sums over all seeds and checkpoints; a sum with an unknown part is unknown. "
-        "Wall time is of each "
-        "process; several may have run at once. Evaluation is in no boundary.",
-    )
-
-
-def known_sum(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    values = [row[name] for row in rows]
-    return None if any(value is None for value in values) else sum(values)
-
-
 def curve_table(conclusion: Mapping[str, Any]) -> Table:
     columns = (
         Column(name="arm", title="Arm", is_number=False),
@@ -278,47 +253,3 @@ def curve_table(conclusion: Mapping[str, Any]) -> Table:
         "95% band (bootstrap over items "
         "and seeds).",
     )
-
-
-def ledger_table(conclusion: Mapping[str, Any]) -> Table:
-    names = (
-        "key",
-        "stage",
-        "part",
-        "arm",
-        "seed",
-        "checkpoint",
-        "flops",
-        "predicted_flops",
-        "methods",
-        "tokens",
-        "seconds",
-        "cpu_seconds",
-        "device",
-    )
-    texts = {"key", "stage", "part", "arm", "methods", "device"}
-    columns = tuple(
-        Column(name=name, title=name.replace("_", " ").capitalize(), is_number=name not in texts)
-        for name in names
-    )
-    rows = []
-    for entry in conclusion["ledger"]:
-        row = {**entry, "methods": " and ".join(entry["methods"])}
-        rows.append(tuple(Cell(value=row[name], text=ledger_text(name, row[name])) for name in names))
-    return Table(
-        name="ledger",
-        title="The ledger, job by job",
-        columns=columns,
-        rows=tuple(rows),
-        note="Predicted FLOPs are from the plan, before anything was run.",
-    )
-
-
-def ledger_text(name: str, value: Any) -> str:
-    if name == "checkpoint" and value is None:
-        return "none"
-    if name in ("flops", "predicted_flops"):
-        return words.quantity(value)
-    if name in ("seconds", "cpu_seconds"):
-        return words.seconds(value)
-    return words.count(value) if name == "tokens" else str(value)

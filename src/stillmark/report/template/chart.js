@@ -73,6 +73,8 @@ function drawChart(host, series, options) {
   const y = (share) => bottom - (share / TOP) * (bottom - margin.top);
   drawAxes(svg, {x, y, low, high, right, bottom, margin, options});
   const places = [];
+  if (options.frontier?.length > 1)
+    element("path", {class: "frontier", d: options.frontier.map((p, k) => (k ? "L" : "M") + x(p.x) + " " + y(p.accuracy)).join("")}, svg);
   for (const one of series) drawSeries(svg, one, x, y, places);
   if (!isNarrow) drawNames(svg, series, x, y, right, margin.top + 6, bottom);
   return {svg, places};
