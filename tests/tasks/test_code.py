@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tests.paths import SHARED
 
 from stillmark.records import Outcome
 from stillmark.tasks.benchmark import BenchmarkData
@@ -10,7 +11,6 @@ from stillmark.tasks.code_scorer import CodeScorer, code_of
 from stillmark.tasks.registry import find_benchmark
 from stillmark.tasks.sandbox import isolation_problem
 from stillmark.tasks.verdict import judge
-from tests.paths import SHARED
 
 PREFIX = "import math\n\ndef area(r):\n    '''Of a circle.'''\n"
 TARGET = json.dumps(
@@ -33,6 +33,9 @@ needs_sandbox = pytest.mark.skipif(isolation_problem() is not None, reason=str(i
         ("    raise ValueError\n", "stop", "wrong"),
         ("I cannot write code.", "stop", "unparsed"),
         ("Let me think about circles and", "length", "truncated"),
+        ("    return math.", "length", "truncated"),
+        (f"```python\n{PREFIX}    return", "length", "truncated"),
+        (f"```python\n{PREFIX}{BODY}```\nThis works because", "length", "correct"),
         (f"```python\nimport os\nos._exit(0)\n{PREFIX}{BODY}```", "stop", "wrong"),
     ],
 )
@@ -48,11 +51,15 @@ def test_published_solutions_pass(name):
     for index in data.chosen(6):
         row = data.rows[index]
         reply = row.answer if name == "humaneval" else f"```python\n{row.answer}\n```"
-        assert judge(data.benchmark.scorer, reply, row.target, "stop").outcome is Outcome.CORRECT, row.question
+        assert judge(data.benchmark.scorer, reply, row.target, "stop").outcome is Outcome.CORRECT, (
+            row.question
+        )
 
 
 def test_code_in_a_reply():
-    assert code_of("```python\nx = 1\n```\n```python\ndef f():\n    pass\n```", "", "f") == "def f():\n    pass"
+    assert (
+        code_of("```python\nx = 1\n```\n```python\ndef f():\n    pass\n```", "", "f") == "def f():\n    pass"
+    )
     assert code_of("def f():\n    return 1\n```\nAnd that is it.", "", "f").strip().endswith("return 1")
     assert code_of("```\nprint(1)\n```", "", "f") is None
     assert code_of("no code", PREFIX, "area") is None

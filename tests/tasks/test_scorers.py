@@ -63,6 +63,8 @@ CASES = [
     (TextScorer("exact"), "Paris", "\n", "stop", "unparsed"),
     (TextScorer("contains"), "Paris", "I would go to Paris, surely", "stop", "correct"),
     (TextScorer("contains"), "Paris", "The Parisian way", "stop", "wrong"),
+    (TextScorer("contains"), "Paris", "The Parisian way", "length", "truncated"),
+    (TextScorer("contains"), "Paris", "", "stop", "unparsed"),
 ]
 
 

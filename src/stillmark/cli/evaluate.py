@@ -36,7 +36,12 @@ def evaluate_command(
         str | None, typer.Option(help="Examples: `by_item` (drawn by the item's id) or `fixed` (faster).")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the records.")] = Path("runs/eval"),
-    engine: Annotated[str, typer.Option(help="What runs the model.")] = "transformers",
+    engine: Annotated[str, typer.Option(help="transformers, llamacpp or openai.")] = "transformers",
+    base_url: Annotated[str | None, typer.Option(help="Endpoint of the engine openai.")] = None,
+    key_variable: Annotated[
+        str | None, typer.Option(help="Environment variable with that endpoint's key.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Of the engine llamacpp.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16.")] = "float32",
     revision: Annotated[str | None, typer.Option(help="Of a hub model.")] = None,
@@ -68,6 +73,7 @@ def evaluate_command(
     request = Request(
         model=model, tasks=tuple(filter(None, tasks.split(","))), data=data, limit=limit,
         num_fewshot=num_fewshot, shots=shots, out=out, engine=engine, device=device, dtype=dtype,
+        base_url=base_url, key_variable=key_variable, threads=threads,
         revision=revision, chat=chat, think_tags=think_tags, max_new_tokens=max_new_tokens, samples=samples,
         temperature=temperature, top_p=top_p, seed=seed, budgets=budgets, cache=cache, against=against,
     )  # fmt: skip
@@ -83,6 +89,8 @@ def rescore_command(
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False,
 ) -> None:
     """Grade the stored replies again with today's scorers, without the model."""
+    from dataclasses import asdict
+
     from stillmark.evaluate.rescore import accuracy_at_budgets, rescore
     from stillmark.evaluate.summary import evaluation_jobs, results
     from stillmark.evaluate.tables import print_rescored, print_results, results_as_json
@@ -92,7 +100,7 @@ def rescore_command(
     done = rescore(store)
     curves = {job.key: accuracy_at_budgets(store, job) for job in evaluation_jobs(store)} if budgets else {}
     if as_json:
-        changes = {f"{job.label} {job.task}": [list(change) for change in job.changes] for job in done}
+        changes = [asdict(job) for job in done]
         write_json({"changes": changes, "results": results_as_json(results(store), curves)})
     else:
         print_rescored(done)

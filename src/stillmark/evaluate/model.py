@@ -36,38 +36,12 @@ class LoadedModel:
     backend: Backend
     identity: Mapping[str, Any]
     shape: ModelShape | None = None
-    chat: Chat | None = None
+    chat: Chat | None = None  # where the endpoint applies its template by itself, `apply` changes nothing
     token_ends: Callable[[str], Sequence[int]] | None = None  # of a reply: its length after each token
     device: str = "cpu"
 
     def count_tokens(self, text: str) -> int | None:
         return None if self.token_ends is None else len(self.token_ends(text))
-
-
-def open_model(
-    path_or_id: str,
-    *,
-    engine: str = "transformers",
-    device: str = "cpu",
-    dtype: str = "float32",
-    revision: str | None = None,
-    label: str | None = None,
-) -> LoadedModel:
-    """Loads a model. `engine` is one of ENGINES."""
-    if engine not in ENGINES:
-        raise UserError(f"unknown engine `{engine}`", hint=f"engines: {', '.join(ENGINES)}")
-    return ENGINES[engine](path_or_id, device, dtype, revision, label or short_label(path_or_id))
-
-
-def open_transformers(
-    path_or_id: str, device: str, dtype: str, revision: str | None, label: str
-) -> LoadedModel:
-    from stillmark.backends.transformers import load_backend
-
-    backend = load_backend(path_or_id, device=device, dtype=dtype, revision=revision)
-    return transformers_model(
-        backend, label=label, weights=weights_hash(path_or_id, revision), device=device, dtype=dtype
-    )
 
 
 def transformers_model(
@@ -179,8 +153,3 @@ def cache_folder() -> Path:
 
 def sha256_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-ENGINES: dict[str, Callable[[str, str, str, str | None, str], LoadedModel]] = {
-    "transformers": open_transformers
-}

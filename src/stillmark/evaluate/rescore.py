@@ -22,6 +22,7 @@ class Rescored:
     job_key: str
     label: str
     task: str
+    mode: str
     num_samples: int
     changes: Sequence[tuple[str, int, Outcome, Outcome]]
 
@@ -55,6 +56,7 @@ def rescore(store: Store) -> list[Rescored]:
                 job_key=job.key,
                 label=job.inputs["label"],
                 task=job.inputs["task"],
+                mode=job.inputs["mode"],
                 num_samples=len(samples),
                 changes=changes,
             )

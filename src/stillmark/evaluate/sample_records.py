@@ -49,23 +49,26 @@ def generation_record(
     tags: ThinkingTags | None, is_cached: bool, stop: Sequence[str],
 ) -> Pair:  # fmt: skip
     is_thinking = starts_thinking(one.sent, tags)
+    response = whole_text(reply, tags)
     verdict = judge(
         benchmark.scorer,
-        reply.text,
+        response,
         one.item.target,
         reply.stop_reason,
         tags=tags,
         starts_thinking=is_thinking,
     )
-    parts = split_thinking(reply.text, tags, starts_thinking=is_thinking)
+    parts = split_thinking(response, tags, starts_thinking=is_thinking)
     times = [part for part in (reply.prefill_seconds, reply.decode_seconds) if part is not None]
+    if not times and reply.request_seconds is not None:
+        times = [reply.request_seconds]  # network and queue included: all that a remote engine shows
     flops = None
     if model.shape is not None and reply.stop_reason != "error":
         flops = generate_flops(
             model.shape, prompt_tokens=reply.prompt_tokens, new_tokens=reply.generated_tokens
         )
     sample = SampleRecord(
-        job_key=job_key, item_id=one.item.item_id, repeat=repeat, position=one.index, response=reply.text,
+        job_key=job_key, item_id=one.item.item_id, repeat=repeat, position=one.index, response=response,
         outcome=verdict.outcome, stop_reason=reply.stop_reason, prompt_tokens=reply.prompt_tokens,
         generated_tokens=reply.generated_tokens, seconds=sum(times) if times else None,
     )  # fmt: skip
@@ -73,16 +76,31 @@ def generation_record(
         job_key=job_key, item_id=one.item.item_id, repeat=repeat, prompt_sha256=sha256_text(one.sent),
         extracted=verdict.extracted, extractor=verdict.extractor, grades=json.dumps(dict(verdict.grades)),
         nats=None, cuts=cuts_of(model, reply, stop),
-        thinking_tokens=model.count_tokens(parts.thinking) if parts.thinking else 0,
+        thinking_tokens=thinking_tokens(model, reply, parts.thinking),
         prefill_seconds=reply.prefill_seconds, decode_seconds=reply.decode_seconds, flops=flops,
-        is_cached=is_cached, error=reply.error or verdict.error,
+        price_usd=reply.price_usd, is_cached=is_cached, error=reply.error or verdict.error,
     )  # fmt: skip
     return sample, detail
 
 
+def whole_text(reply: Reply, tags: ThinkingTags | None) -> str:
+    """The reply in one text: thinking that an engine handed over apart goes back between its marks."""
+    if not reply.thinking_text or tags is None:
+        return reply.text
+    closing = tags.closing if reply.text or reply.stop_reason == "stop" else ""
+    return f"{tags.opening}{reply.thinking_text}{closing}{reply.text}"
+
+
+def thinking_tokens(model: LoadedModel, reply: Reply, thinking: str) -> int | None:
+    """As the engine counted them, else by the tokenizer on the text; 0 where the text holds no thinking."""
+    if reply.thinking_tokens is not None:
+        return reply.thinking_tokens
+    return model.count_tokens(thinking) if thinking else 0
+
+
 def cuts_of(model: LoadedModel, reply: Reply, stop: Sequence[str]) -> str | None:
     """Where smaller budgets would have cut the reply, as JSON. A stop string was written and taken off."""
-    if model.token_ends is None:
+    if model.token_ends is None or reply.thinking_text:
         return None
     texts = [reply.text, *(reply.text + text for text in stop if reply.stop_reason == "stop")]
     for text in texts:
@@ -125,7 +143,7 @@ def likelihood_record(
         job_key=job_key, item_id=one.item.item_id, repeat=0, prompt_sha256=sha256_text(one.sent),
         extracted=verdict.extracted, extractor=verdict.extractor, grades=json.dumps(dict(verdict.grades)),
         nats=json.dumps(nats), cuts=None, thinking_tokens=None, prefill_seconds=seconds, decode_seconds=None,
-        flops=None if model.shape is None else choice_flops(model.shape, scored), is_cached=is_cached,
+        flops=None if model.shape is None else choice_flops(model.shape, scored), price_usd=None, is_cached=is_cached,
         error="the prompt was cut on its left to fit the window" if any(c.truncated_tokens for c in scored) else None,
     )  # fmt: skip
     return sample, detail

@@ -15,7 +15,8 @@ from stillmark.analysis.paired import PairedComparison
 from stillmark.errors import UserError
 from stillmark.evaluate.cache import CachedBackend
 from stillmark.evaluate.compare import answers_of, compare_answers, latest_answers
-from stillmark.evaluate.model import LoadedModel, open_model, short_label
+from stillmark.evaluate.engines import ModelRequest, open_model
+from stillmark.evaluate.model import LoadedModel, short_label
 from stillmark.evaluate.rescore import AtBudget, accuracy_at_budgets
 from stillmark.evaluate.run_benchmark import ChatUse, EvalSettings, Job, make_job, run_job
 from stillmark.evaluate.run_text import TextResult, run_text, text_job_key, text_results
@@ -44,6 +45,9 @@ class Request:
     engine: str = "transformers"
     device: str = "cpu"
     dtype: str = "float32"
+    base_url: str | None = None
+    key_variable: str | None = None
+    threads: int = 1
     revision: str | None = None
     chat: str = "auto"
     think_tags: str = "<think>,</think>"
@@ -175,8 +179,12 @@ def stored_side(against: str | None) -> tuple[Path, bool]:
 def load_model(request: Request, path: str) -> LoadedModel:
     print(f"loading {short_label(path)}", file=sys.stderr)
     model = open_model(
-        path, engine=request.engine, device=request.device, dtype=request.dtype, revision=request.revision
-    )
+        ModelRequest(
+            model=path, engine=request.engine, device=request.device, dtype=request.dtype,
+            revision=request.revision, base_url=request.base_url, key_variable=request.key_variable,
+            journal=request.out / "api_journal.jsonl", threads=request.threads,
+        )
+    )  # fmt: skip
     if request.cache is None:
         return model
     return replace(model, backend=CachedBackend(model.backend, model.identity, request.cache))

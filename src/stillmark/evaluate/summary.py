@@ -40,6 +40,7 @@ class Result:
     mean_generated_tokens: float | None
     mean_seconds: float | None
     mean_flops: float | None
+    mean_price_usd: float | None
     num_cached: int
     by_extractor: Mapping[
         str, float
@@ -86,6 +87,7 @@ def result_of(job: JobRecord, samples: Sequence[SampleRecord], details: Mapping[
         mean_generated_tokens=mean(sample.generated_tokens for sample in fine),
         mean_seconds=mean(sample.seconds for sample in fine),
         mean_flops=mean(detail.flops for detail in fine_details),
+        mean_price_usd=mean(detail.price_usd for detail in fine_details),
         num_cached=sum(detail.is_cached for detail in fine_details),
         by_extractor={name: sum(grade.get(name) is True for grade in grades) / len(grades) for name in names},
         disputed_share=sum(map(is_disputed, grades)) / len(grades) if grades else None,

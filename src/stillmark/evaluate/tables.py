@@ -115,13 +115,15 @@ def print_texts(texts: Sequence[TextResult]) -> None:
 
 def notes(result: Result, curve: Sequence[AtBudget]) -> list[str]:
     """What a table's row has no room for."""
-    head = f"{result.label} {result.task}: "
+    head = f"{result.label} {result.task} {result.mode}: "
     lines = []
     if len(result.by_extractor) > 1 and result.disputed_share is not None:
         each = ", ".join(f"{name} {100 * share:.1f}%" for name, share in result.by_extractor.items())
         lines.append(
             f"{head}alone, {each} correct; two that found an answer disagree on {100 * result.disputed_share:.1f}%"
         )
+    if result.mean_price_usd is not None:
+        lines.append(f"{head}{1000 * result.mean_price_usd:.4g} USD for a thousand answers")
     if result.at_k:
         lines.append(head + ", ".join(f"{name} {percent(value)}" for name, value in result.at_k.items()))
     if curve:
@@ -181,7 +183,7 @@ def print_rescored(done: Sequence[Rescored]) -> None:
         for _, _, before, after in job.changes:
             kinds[f"{before} -> {after}"] = kinds.get(f"{before} -> {after}", 0) + 1
         moves = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        table.add_row(job.label, job.task, str(job.num_samples), str(len(job.changes)), moves)
+        table.add_row(job.label, f"{job.task} {job.mode}", str(job.num_samples), str(len(job.changes)), moves)
     console.print(table)
 
 

@@ -74,8 +74,9 @@ def mbpp_row(raw: RawRow) -> Row:
     entry = next((function for function in defined if function in called), "")
     target = {
         "prefix": "",
-        "before": str(raw.get("test_setup_code") or ""),
-        "after": "\n".join(tests),
+        "before": "",
+        # After the code: the set-up of task 367 builds objects of a class that the code defines
+        "after": "\n".join([str(raw.get("test_setup_code") or ""), *tests]),
         "entry_point": entry,
     }
     shown = "\n".join(tests)

@@ -50,7 +50,12 @@ class CodeScorer:
         code = code_of(answer, wanted["prefix"], wanted["entry_point"])
         if code is None:
             return [Reading(extractor="code", value=None, is_right=None)]
-        return [Reading(extractor="code", value=code, is_right=self.passes(code, wanted))]
+        # Code that nothing closes may be half of what was to come: a cut reply is not judged by it
+        is_open_from_prompt = defines(answer.partition("```")[0], wanted["entry_point"])
+        is_closed = answer.count("```") >= (1 if is_open_from_prompt else 2)
+        return [
+            Reading(extractor="code", value=code, is_right=self.passes(code, wanted), is_explicit=is_closed)
+        ]
 
     def passes(self, code: str, wanted: dict[str, str]) -> bool:
         """Whether the program reaches its last line: the sandbox proves that by a nonce, so that code which
@@ -78,8 +83,8 @@ def code_of(answer: str, prefix: str, entry_point: str) -> str | None:
         return prefix + blocks[0] if prefix else None
     if defines(answer, entry_point):
         return f"{imports_of(prefix)}\n{answer}"
-    if prefix and re.match(r"[ \t]+\S", answer.lstrip("\n")):
-        return prefix + answer.lstrip("\n")
+    if prefix and re.match(r"\s*^[ \t]+\S", answer, re.MULTILINE):  # its first line of code is indented
+        return prefix + answer
     return None
 
 

@@ -7,7 +7,8 @@
     scorer: exact                     # exact, contains, number, math or choice
 
 Multiple choice: `choices: options` names the column with the list of choices, and `answer` is an index from 0, a
-letter, or the text of the right choice. Then the task can be asked by likelihood too.
+letter, or the text of the right choice (`answer_is` says which, where a row could mean two). Then the task can be
+asked by likelihood too.
 """
 
 import re
@@ -39,6 +40,7 @@ class UserTask(Strict):
     question: str
     answer: str
     choices: str | None = None
+    answer_is: Literal["index", "letter", "text"] | None = None  # of multiple choice; None: whichever fits
     scorer: Literal["exact", "contains", "number", "math", "choice"] | None = None  # None: exact, or choice
     likelihood: Literal["letters", "texts"] = "letters"  # what is compared in multiple choice
     prompt: str = "Question: {question}\nAnswer:"
@@ -65,7 +67,12 @@ class TextScorer:
         if self.kind == "contains":
             is_in = re.search(rf"(?<!\w){re.escape(plain(target))}(?!\w)", bare) is not None
             return [
-                Reading(extractor="contains", value=answer.strip() or None, is_right=is_in if bare else None)
+                Reading(
+                    extractor="contains",
+                    value=answer.strip() or None,
+                    is_right=is_in if bare else None,
+                    is_explicit=is_in,  # a reply that was cut may yet have come to it
+                )
             ]
         marked = re.findall(r"\banswer(?: is|:)[ \t]*(.+)", answer, re.IGNORECASE)
         lines = [line for line in answer.strip().splitlines() if line.strip()]
@@ -112,7 +119,7 @@ def benchmark_of(task: UserTask, path: Path) -> Benchmark:
         question, worked = filled(task.question, raw), filled(task.worked, raw) if task.worked else None
         if task.choices is not None:
             choices = [str(choice) for choice in raw[task.choices]]
-            return choice_row(question, choices, correct_of(filled(task.answer, raw), choices), group, worked)
+            return choice_row(question, choices, correct_of(task, raw, choices), group, worked)
         answer = filled(task.answer, raw)
         if task.scorer == "number" and number_of(answer) is None:
             raise ValueError(f"the answer {answer!r} is not a number")
@@ -177,12 +184,24 @@ def filled(template: str, raw: RawRow) -> str:
     return re.sub(r"\{([A-Za-z_]\w*)\}", value, template).strip() if template else template
 
 
-def correct_of(answer: str, choices: list[str]) -> int:
-    """An index from 0, a letter, or the text of the choice."""
-    if answer in choices:
-        return choices.index(answer)
-    if answer.isdecimal():
-        return int(answer)
-    if len(answer) == 1 and answer.upper() in LETTERS[: len(choices)]:
-        return LETTERS.index(answer.upper())
-    raise ValueError(f"the answer {answer!r} is none of the choices")
+def correct_of(task: UserTask, raw: RawRow, choices: list[str]) -> int:
+    """Which choice `answer` names: by index from 0, letter or text. Where these differ, the file must say which."""
+    answer = filled(task.answer, raw)
+    named = {
+        "index": int(answer) if answer.isdecimal() and int(answer) < len(choices) else None,
+        "letter": LETTERS.find(answer.upper())
+        if answer.upper() in LETTERS[: len(choices)] and answer
+        else None,
+        "text": choices.index(answer) if choices.count(answer) == 1 else None,
+    }
+    if task.answer_is is not None:
+        found = {named[task.answer_is]} - {None}
+    else:
+        found = {index for index in named.values() if index is not None}
+    if not found:
+        raise ValueError(f"the answer {answer!r} is none of the choices {choices}")
+    if len(found) > 1:
+        raise ValueError(
+            f"the answer {answer!r} may be an index, a letter or a text of {choices}: say `answer_is: index`"
+        )
+    return next(index for index in found if index is not None)

@@ -2,7 +2,7 @@
 
 `StillmarkLM` is what lm-eval calls a model: its tasks, prompts, filters and metrics, our engine's answers. From
 Python: `lm_eval.simple_evaluate(model=StillmarkLM(backend), tasks=["arc_easy"])`, or `run_lm_eval`. From
-lm-eval's own side, after `import stillmark.tasks.lm_eval_bridge`, it is the model named `stillmark`.
+lm-eval's own side, after `import stillmark.backends.lm_eval_bridge`, it is the model named `stillmark`.
 """
 
 import json

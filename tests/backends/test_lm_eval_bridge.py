@@ -11,9 +11,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tests.backends.tiny import char_tokenizer, tiny_model
 
+from stillmark.backends.lm_eval_bridge import StillmarkLM, run_lm_eval
 from stillmark.backends.transformers import TransformersBackend
 from stillmark.errors import UserError
-from stillmark.tasks.lm_eval_bridge import StillmarkLM, run_lm_eval
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # lm-eval's and datasets' own
 
