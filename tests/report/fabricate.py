@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.paths import ROOT
 
+from stillmark.compute.flops import generate_flops
 from stillmark.plan import Job, Plan, checkpoint_flops
 from stillmark.records import CheckpointRecord, LedgerEntry, Method, SampleRecord, Store
 from stillmark.study import study_from_text
@@ -78,7 +79,7 @@ def train(job: Job, plan: Plan, store: Store) -> None:
                 index=index,
                 step=index + 1,
                 samples_seen=8 * (index + 1),
-                tokens=1000,
+                tokens=1000 * (index + 1),
                 train_flops=int(flops),
                 loss=1.0,
                 path=f"models/{job.key}/{index}",
@@ -99,24 +100,33 @@ def reply(job: Job, plan: Plan, store: Store, accuracy: Accuracy) -> None:
     store.add_items(question.item(name) for question in questions)
     stream = random.Random(f"{job.arm} {job.seed} {job.checkpoint}")
     share = accuracy(job.arm, job.checkpoint)
-    for position, question in enumerate(questions):
-        store.add(sample(job, task, question, name, position, is_right=stream.random() < share))
-    store.add(entry(job, job.stage, 0, job.predicted_flops, 20 * len(questions)))
+    repeats = job.inputs["traces"]["samples_per_prompt"] if job.stage == "generate" else 1
+    made = [
+        sample(job, task, question, name, (position, repeat), is_right=stream.random() < share)
+        for position, question in enumerate(questions)
+        for repeat in range(repeats)
+    ]
+    store.add(*made)
+    shape = plan.shape(job.arm)
+    flops = sum(
+        generate_flops(shape, prompt_tokens=s.prompt_tokens, new_tokens=s.generated_tokens) for s in made
+    )
+    store.add(entry(job, job.stage, 0, flops, sum(s.prompt_tokens + s.generated_tokens for s in made)))
 
 
 def sample(
-    job: Job, task: Task, question: Sample, name: str, position: int, *, is_right: bool
+    job: Job, task: Task, question: Sample, name: str, place: tuple[int, int], *, is_right: bool
 ) -> SampleRecord:
     response = question.answer if is_right else " ".join(reversed(question.answer.split()))
     return SampleRecord(
         job_key=job.key,
         item_id=question.item(name).item_id,
-        repeat=0,
-        position=position,
+        repeat=place[1],
+        position=place[0],
         response=response,
         outcome=task.score(response, question.target, "stop"),
         stop_reason="stop",
-        prompt_tokens=15,
-        generated_tokens=3,
+        prompt_tokens=len(question.prompt.split()) + 1,
+        generated_tokens=len(response.split()) + 1,
         seconds=0.001,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stillmark.cli.disclose import DISCLOSE_EPILOG, VERIFY_EPILOG, disclose_command, verify_command
 from stillmark.cli.evaluate import EVAL_EPILOG, RESCORE_EPILOG, evaluate_command, rescore_command
 from stillmark.cli.flops import FLOPS_EPILOG, flops_command
 from stillmark.cli.plan import PLAN_EPILOG, plan_command
@@ -108,6 +109,8 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
     write_json(conclusion) if as_json else print_conclusion(conclusion)
 
 
+app.command("disclose", epilog=DISCLOSE_EPILOG)(disclose_command)
+app.command("verify", epilog=VERIFY_EPILOG)(verify_command)
 app.command("plan", epilog=PLAN_EPILOG)(plan_command)
 app.command("flops", epilog=FLOPS_EPILOG)(flops_command)
 app.command("eval", epilog=EVAL_EPILOG)(evaluate_command)

@@ -102,7 +102,7 @@ def guarded(setting: Setting, work: Callable[[TimedEngine], None]) -> None:
 def fail(setting: Setting, error: Exception) -> None:
     setting.does_not_fit = isinstance(error, DoesNotFitError)
     setting.ended_because = "does not fit" if setting.does_not_fit else "failed"
-    setting.failure = str(error)
+    setting.failure, _, setting.failure_detail = str(error).partition("\n")
 
 
 def warm_up(engine: TimedEngine, *, setting: Setting, rules: Rules) -> None:

@@ -13,7 +13,8 @@ from stillmark.errors import UserError
 from stillmark.profiling.constraints import Constraints, check_constraints, environment
 from stillmark.profiling.workload import Batch, EngineSpec, ModelFacts, Timeline, Workload
 
-MEMORY_WORDS = ("memory", "alloc", "mmap", "does not fit")
+# What engines say when memory runs out; a thread whose stack cannot be had is "temporarily unavailable" (EAGAIN)
+MEMORY_WORDS = ("memory", "alloc", "mmap", "does not fit", "resource temporarily unavailable")
 STDERR_TAIL = 2000
 
 

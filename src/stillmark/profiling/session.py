@@ -71,6 +71,8 @@ class Setting:
     ended_because: str | None = None
     """Narrow, out of time, does not fit, failed."""
     failure: str | None = None
+    failure_detail: str = ""
+    """What the engine's process wrote last."""
     does_not_fit: bool = False
     num_resumed: int = 0
 

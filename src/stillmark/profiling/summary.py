@@ -34,6 +34,7 @@ class SettingSummary:
     status: str
     """VALID, INVALID, does not fit, failed."""
     reasons: tuple[str, ...]
+    failure_detail: str
     ended_because: str | None
     num_warmups: int
     num_repetitions: int
@@ -69,6 +70,7 @@ def summary_of(setting: Setting, session: Session, ceilings: Ceilings | None) ->
         workload=setting.workload.label,
         status=status or "failed",
         reasons=tuple(reasons),
+        failure_detail=setting.failure_detail,
         ended_because=setting.ended_because,
         num_warmups=len(setting.warmups),
         num_repetitions=len(setting.repetitions),

@@ -36,12 +36,14 @@ function amount(value, resource) {
   return value >= 3600 ? quantity(value / 3600) + " h" : value >= 1 ? quantity(value) + " s" : (value * 1000).toPrecision(3) + " ms";
 }
 
+const whole = (value) => value.toLocaleString("en-US", {maximumSignificantDigits: 3});
+
 function meetingWords(against) {
   if (!against) return "";
   const {queries, before, after} = against, mine = (name) => name === data.student;
   if (before === null) return "unknown";
   if (queries === null) return mine(after) ? "student cheaper at any number" : "student dearer at any number";
-  return mine(after) ? `student cheaper from ${quantity(queries)} answers on` : `student cheaper up to ${quantity(queries)} answers`;
+  return mine(after) ? `student cheaper from ${whole(queries)} answers on` : `student cheaper up to ${whole(queries)} answers`;
 }
 
 function drawWorth() {
@@ -50,7 +52,8 @@ function drawWorth() {
   const queries = 10 ** Number(document.querySelector("#queries").value);
   const students = data.students[Number(document.querySelector("#students").value)];
   const resource = document.querySelector("input[name=resource]:checked").value;
-  document.querySelector("#queries-shown").textContent = quantity(queries);
+  document.querySelector("#queries-shown").textContent = whole(queries);
+  document.querySelector("#table-worth caption").textContent = `Making and serving ${whole(queries)} queries`;
   document.querySelector("#students-shown").textContent = String(students);
   const rows = worthRows({queries, students, boundary: state.boundary, resource});
   const least = Math.min(...rows.map((row) => row.per_correct ?? Infinity));
@@ -72,5 +75,5 @@ function drawSharedRatio(students) { // values that Python worked out for each k
   const words = found.map((row) => `${row.shown} (95%: ${row.limits}) under ${row.boundary}`);
   const many = students === 1 ? "With one student for the teacher" : `With ${students} students sharing the teacher`;
   line.textContent = words.length
-    ? `${many}, vanilla models need ${words.join(", and ")} the compute of ${data.student} at ${percent(found[0].accuracy)}.` : "";
+    ? `${many}, vanilla compute over that of ${data.student} at ${percent(found[0].accuracy)} is ${words.join("; ")}.` : "";
 }
