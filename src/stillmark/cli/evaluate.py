@@ -14,7 +14,8 @@ Examples:
   stillmark eval --model ./SmolLM2-135M --tasks gsm8k,arc_easy --data data --limit 100 --out runs/eval
   stillmark eval --model ./student --tasks mmlu,bbh:word_sorting --data data --against runs/eval
   stillmark eval --model ./student --tasks arc_easy@generation,my_task.yaml --data data --json | jq .results
-Tasks: NAME, NAME:SUBJECT, NAME@loglikelihood, NAME@generation, FILE.yaml. Stopped at any moment, it goes on.
+Tasks: NAME, NAME:SUBJECT, NAME@loglikelihood, NAME@generation, FILE.yaml, reasoning_gym:NAME,
+  text:FILE, lm_eval:NAME. Stopped at any moment, it goes on.
 """
 RESCORE_EPILOG = "Example: stillmark rescore runs/eval --budgets"
 

@@ -19,16 +19,23 @@ from stillmark.evaluate.engines import ModelRequest, open_model
 from stillmark.evaluate.model import LoadedModel, short_label
 from stillmark.evaluate.rescore import AtBudget, accuracy_at_budgets
 from stillmark.evaluate.run_benchmark import ChatUse, EvalSettings, Job, make_job, run_job
+from stillmark.evaluate.run_lm_eval import LmEvalResult, run_lm_eval_tasks
 from stillmark.evaluate.run_text import TextResult, run_text, text_job_key, text_results
 from stillmark.evaluate.summary import Result, evaluation_jobs, result_of
-from stillmark.evaluate.tables import print_comparison, print_results, print_texts, results_as_json
+from stillmark.evaluate.tables import (
+    print_comparison,
+    print_lm_eval,
+    print_results,
+    print_texts,
+    results_as_json,
+)
 from stillmark.records import Store
 from stillmark.tasks.benchmark import BenchmarkData, Shots
 from stillmark.tasks.registry import find_benchmark
 from stillmark.tasks.text_score import TextTask, load_text
 from stillmark.tasks.thinking import ThinkingTags
 
-TEXT = "text:"
+TEXT, LM_EVAL = "text:", "lm_eval:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +75,7 @@ class Session:
     results: Sequence[Result]
     curves: Mapping[str, Sequence[AtBudget]]
     texts: Sequence[TextResult] = ()
+    lm_eval: Sequence[LmEvalResult] = ()
     names: tuple[str, str] | None = None
     compared: Mapping[str, PairedComparison | None] | None = None
     cautions: Sequence[str] = ()
@@ -79,7 +87,8 @@ def evaluate_models(request: Request) -> Session:
     if not request.tasks:
         raise UserError("no task was named", hint="--tasks gsm8k,arc_easy")
     texts = [load_text(name[len(TEXT) :], request.data) for name in request.tasks if name.startswith(TEXT)]
-    found = [(name, *find_benchmark(name)) for name in request.tasks if not name.startswith(TEXT)]
+    lm_eval_names = [name[len(LM_EVAL) :] for name in request.tasks if name.startswith(LM_EVAL)]
+    found = [(name, *find_benchmark(name)) for name in request.tasks if not name.startswith((TEXT, LM_EVAL))]
     benchmarks = [(name, BenchmarkData(benchmark, request.data), mode) for name, benchmark, mode in found]
     folder, is_stored = stored_side(request.against)
     models = [request.model] + ([] if is_stored or request.against is None else [request.against])
@@ -88,6 +97,7 @@ def evaluate_models(request: Request) -> Session:
         store = Store.create(request.out / "records.sqlite")
         jobs: list[list[Job]] = []
         text_keys: list[str] = []
+        lm_eval: list[LmEvalResult] = []
         for path in models:
             model = load_model(request, path)
             jobs.append(
@@ -98,9 +108,16 @@ def evaluate_models(request: Request) -> Session:
             for text in texts:
                 text_keys.append(text_job_key(store, model, text))
                 run_text_with_bar(store, text_keys[-1], model, text)
+            if lm_eval_names:
+                lm_eval += run_lm_eval_tasks(
+                    model, lm_eval_names, request.out,
+                    include=request.data, limit=request.limit, num_fewshot=request.num_fewshot,
+                )  # fmt: skip
             del model
         session = read_session(request, store, jobs, folder if is_stored else None)
-        session = replace(session, texts=[t for t in text_results(store) if t.job_key in text_keys])
+        session = replace(
+            session, texts=[t for t in text_results(store) if t.job_key in text_keys], lm_eval=lm_eval
+        )
         store.close()
     return session
 
@@ -220,6 +237,8 @@ def print_session(session: Session) -> None:
         print_results(session.results, session.curves)
     if session.texts:
         print_texts(session.texts)
+    if session.lm_eval:
+        print_lm_eval(session.lm_eval)
     if session.compared is not None and session.names is not None:
         print_comparison(session.names, session.compared, session.cautions)
 
@@ -228,6 +247,7 @@ def session_as_json(session: Session) -> dict[str, Any]:
     value: dict[str, Any] = {
         "results": results_as_json(session.results, session.curves),
         "texts": [asdict(text) for text in session.texts],
+        "lm_eval": [{**asdict(result), "path": str(result.path)} for result in session.lm_eval],
     }
     if session.compared is not None and session.names is not None:
         value["comparison"] = {

@@ -10,6 +10,7 @@ from rich.table import Table
 from stillmark.analysis.intervals import Interval
 from stillmark.analysis.paired import PairedComparison
 from stillmark.evaluate.rescore import AtBudget, Rescored
+from stillmark.evaluate.run_lm_eval import LmEvalResult
 from stillmark.evaluate.run_text import TextResult
 from stillmark.evaluate.summary import Result
 
@@ -110,6 +111,17 @@ def print_texts(texts: Sequence[TextResult]) -> None:
             number(text.seconds),
             flops(text.flops),
         )
+    Console().print(table)
+
+
+def print_lm_eval(results: Sequence[LmEvalResult]) -> None:
+    table = Table(title="lm-evaluation-harness's metrics, with its standard error")
+    for name in ("model", "task", "metric", "n", "value", "stderr"):
+        table.add_column(name, justify="right" if name in ("n", "value", "stderr") else "left")
+    for result in results:
+        count = UNKNOWN if result.num_samples is None else str(result.num_samples)
+        stderr = UNKNOWN if result.stderr is None else f"{result.stderr:.4f}"
+        table.add_row(result.label, result.task, result.metric, count, f"{result.value:.4f}", stderr)
     Console().print(table)
 
 

@@ -1,0 +1,107 @@
+"""`--tasks lm_eval:NAME`: lm-evaluation-harness's own tasks, filters and metrics, on our engine.
+
+Its results are kept whole as JSON beside the records, under the hash of everything they depend on, and are not run
+again. Samples are lm-eval's, with its metrics and standard errors: they have none of our outcomes.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from stillmark.errors import UserError
+from stillmark.evaluate.model import LoadedModel
+from stillmark.provenance import package_version
+from stillmark.records import canonical
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmEvalResult:
+    """One metric of one of lm-eval's tasks. `stderr` is its own; None where it gives none."""
+
+    label: str
+    task: str
+    metric: str  # with its filter, as lm-eval names it: `exact_match,strict-match`
+    value: float
+    stderr: float | None
+    num_samples: int | None
+    path: Path  # of the whole result
+
+
+def run_lm_eval_tasks(
+    model: LoadedModel, names: Sequence[str], out: Path, *,
+    include: Path | None, limit: int | None, num_fewshot: int | None,
+) -> list[LmEvalResult]:  # fmt: skip
+    """Results of these of lm-eval's tasks; `include` is a folder with task files of one's own."""
+    if model.identity.get("engine") != "transformers":
+        raise UserError("lm-eval's tasks run on the engine transformers alone")
+    found = []
+    for name in names:
+        inputs = {
+            "model": dict(model.identity),
+            "task": name,
+            "limit": limit,
+            "num_fewshot": num_fewshot,
+            "lm_eval": package_version("lm_eval"),
+        }
+        key = hashlib.sha256(canonical(inputs).encode()).hexdigest()[:20]
+        path = out / "lm_eval" / f"{key}.json"
+        if not path.is_file():
+            result = evaluated(model, name, include, limit, num_fewshot)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            half = path.with_suffix(".half")
+            half.write_text(json.dumps({"inputs": inputs, "label": model.label, **result}, default=str))
+            half.replace(path)
+        found += metrics_of(json.loads(path.read_text()), path)
+    return found
+
+
+def evaluated(
+    model: LoadedModel, name: str, include: Path | None, limit: int | None, num_fewshot: int | None
+) -> dict[str, Any]:
+    bridge = import_module("stillmark.backends.lm_eval_bridge")
+    tasks = import_module("lm_eval.tasks")
+    # Where only one's own tasks are asked for, the index of 14,000 others (12 CPU seconds) is not made
+    own = None if include is None else str(include)
+    manager = tasks.TaskManager(include_path=own, include_defaults=own is None)
+    if own is not None and name not in manager.all_tasks:
+        manager = tasks.TaskManager(include_path=own)
+    try:
+        result: dict[str, Any] = bridge.run_lm_eval(
+            getattr(
+                model.backend, "backend", model.backend
+            ),  # not through our cache: it has its own requests
+            [name],
+            task_manager=manager,
+            limit=limit,
+            num_fewshot=num_fewshot,
+        )
+    except KeyError as error:
+        raise UserError(f"lm-eval has no task {error}", hint="`lm_eval ls tasks` lists them") from error
+    return {part: result[part] for part in ("results", "n-samples", "samples", "versions", "configs")}
+
+
+def metrics_of(result: dict[str, Any], path: Path) -> list[LmEvalResult]:
+    found = []
+    for task, metrics in result["results"].items():
+        for name, value in metrics.items():
+            metric, _, kind = name.partition(",")
+            if not isinstance(value, int | float) or metric.endswith("_stderr") or not kind:
+                continue
+            stderr = metrics.get(f"{metric}_stderr,{kind}")
+            counts = result["n-samples"].get(task) or {}
+            found.append(
+                LmEvalResult(
+                    label=result["label"],
+                    task=task,
+                    metric=name,
+                    value=float(value),
+                    stderr=float(stderr) if isinstance(stderr, int | float) else None,
+                    num_samples=counts.get("effective"),
+                    path=path,
+                )
+            )
+    return found
