@@ -61,6 +61,6 @@ def test_options_multiply():
 def test_mistakes_are_told():
     with pytest.raises(UserError, match="not a list of numbers"):
         numbers("1,x", "--threads")
+    request = ProfileRequest(model=["a.gguf"], context=16)
     with pytest.raises(UserError, match="does not hold"):
-        request = ProfileRequest(model=["a.gguf"], context=16)
         arms_of(request, workloads_of(request), False)
