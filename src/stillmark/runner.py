@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -102,35 +102,49 @@ def progress_bar(plan: Plan, todo: list[Job], quiet: bool) -> Iterator[Bar]:
 
 
 def run_jobs(todo: list[Job], study: Study, folder: Path, workers: int, bar: Bar) -> None:
-    """Starts each job once its needs are finished, the longest chain's first."""
+    """Runs jobs in worker processes, each once its needs are finished."""
     context = multiprocessing.get_context("spawn")
     messages: Any = context.Queue()
     pool = ProcessPoolExecutor(
         workers, mp_context=context, initializer=begin_worker, initargs=(os.getpid(), study, folder, messages)
     )
+    try:
+        schedule(todo, pool, workers, lambda: drain(messages, bar), bar)
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker process died (out of memory, or killed)",
+            hint="what is recorded is kept: run the same command to go on, with --workers 1 to use less memory",
+        ) from error
+    except BaseException:
+        end_workers(pool)
+        raise
+    pool.shutdown()
+
+
+def schedule(
+    todo: list[Job], pool: ProcessPoolExecutor, workers: int, look_for_messages: Callable[[], None], bar: Bar
+) -> None:
+    """Hands out jobs whose needs are finished, evaluations last: others wait for the other stages."""
     waiting = {job.key: job for job in todo}
     running: dict[Future[None], Job] = {}
-    try:
-        while waiting or running:
-            ready = [job for job in waiting.values() if not any(need in waiting for need in job.needs)
-                     and not any(other.key in job.needs for other in running.values())]  # fmt: skip
-            for job in sorted(ready, key=lambda job: job.stage == "evaluate")[: workers - len(running)]:
-                running[pool.submit(work, job.key)] = waiting.pop(job.key)
-            finished, _ = wait(running, timeout=0.3, return_when=FIRST_COMPLETED)
-            drain(messages, bar)
-            for future in finished:
-                job = running.pop(future)
-                future.result()
-                bar.update(job.key, 1.0)
-    except BrokenProcessPool as error:
-        raise UserError("a worker process died (out of memory, or killed)",
-                        hint="what is recorded is kept: run the same command to go on, with --workers 1 to use less memory") from error  # fmt: skip
-    finally:
-        for process in list(
-            getattr(pool, "_processes", {}).values() if getattr(pool, "_processes", None) else []
-        ):
-            process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
+    while waiting or running:
+        unfinished = waiting.keys() | {job.key for job in running.values()}
+        ready = [job for job in waiting.values() if unfinished.isdisjoint(job.needs)]
+        for job in sorted(ready, key=lambda job: job.stage == "evaluate")[: workers - len(running)]:
+            running[pool.submit(work, job.key)] = waiting.pop(job.key)
+        finished, _ = wait(running, timeout=0.3, return_when=FIRST_COMPLETED)
+        look_for_messages()
+        for future in finished:
+            job = running.pop(future)
+            future.result()
+            bar.update(job.key, 1.0)
+
+
+def end_workers(pool: ProcessPoolExecutor) -> None:
+    """Ends workers in the middle of their jobs (what they have recorded is whole), without waiting for them."""
+    for process in list((pool._processes or {}).values()):  # `terminate_workers` is there from Python 3.14 on
+        process.terminate()
+    pool.shutdown(wait=True, cancel_futures=True)
 
 
 def drain(messages: Any, bar: Bar) -> None:

@@ -129,7 +129,7 @@ def record_checkpoint(job: Job, training: Training, index: int, folder: Path, st
                     seconds=seconds[part][0],
                     cpu_seconds=seconds[part][1],
                     **segment[part],
-                )  # fmt: skip
+                )
             )
         store.add(
             CheckpointRecord(
@@ -142,7 +142,7 @@ def record_checkpoint(job: Job, training: Training, index: int, folder: Path, st
                 loss=spent.loss_sum / spent.loss_tokens,
                 path=str(checkpoint.relative_to(store.folder)),
                 sha256=sha256,
-            )  # fmt: skip
+            )
         )
     (folder / f"{index - 1}-{STATE_FILE}").unlink(missing_ok=True)
 
@@ -193,7 +193,7 @@ def reply_to(
     questions: list[Sample],
     sampling: Sampling,
 ) -> None:
-    """One checkpoint of the arm that the job needs answers the questions, chunk by chunk, from the first not recorded."""
+    """A checkpoint of the arm that the job needs answers the questions, from the first chunk not recorded."""
     task_name = plan.study.task_of(job.arm)
     record = store.checkpoints(job.needs[0])[checkpoint]
     model = load_model(store.folder / record.path, record.sha256)

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 from stillmark.analysis.bootstrap import bootstrap_accuracies, draw_counts, seed_weights
 from stillmark.analysis.curves import isotonic, resampled_arms
@@ -17,7 +17,6 @@ from stillmark.analysis.frontier import (
     compute_ratios,
     compute_to_reach,
     curve_band,
-    highest_shared_accuracy,
     pareto_frontier,
 )
 
@@ -101,10 +100,14 @@ def test_clusters_are_drawn_whole():
 
 
 @pytest.mark.parametrize("num_seeds", [2, 3, 5])
-def test_seed_draws_have_the_variance_of_a_mean(num_seeds):
+def test_seed_draws_have_the_variance_of_a_mean_and_students_spread(num_seeds):
     values = np.arange(num_seeds) ** 2.0
-    means = seed_weights(num_seeds, 200_000, np.random.default_rng(0))[1:] @ values
-    assert means.var() == pytest.approx(values.var(ddof=1) / num_seeds, rel=0.02)
+    weights = seed_weights(num_seeds, 200_000, np.random.default_rng(0))
+    np.testing.assert_allclose(weights[0], 1 / num_seeds)
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    spread = stats.t.ppf(0.975, 2 * (num_seeds - 1)) / stats.norm.ppf(0.975)
+    expected = values.var(ddof=1) / num_seeds * spread**2
+    assert (weights[1:] @ values).var() == pytest.approx(expected, rel=0.02)
 
 
 # --- reaching an accuracy
@@ -284,25 +287,16 @@ def coverage_of_ratio(num_studies, num_seeds, num_items=300):
 
 
 def test_ratio_covers_the_truth_fast():
-    assert coverage_of_ratio(150, 4) >= 0.85
+    assert coverage_of_ratio(150, 4) >= 0.9
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("num_seeds", "least"), [(3, 0.86), (5, 0.9), (8, 0.92)])
+@pytest.mark.parametrize(("num_seeds", "least"), [(2, 0.93), (3, 0.92), (5, 0.93)])
 def test_ratio_covers_the_truth(num_seeds, least):
-    assert least <= coverage_of_ratio(1000, num_seeds) <= 0.985
+    assert least <= coverage_of_ratio(500, num_seeds) <= 0.995
 
 
 # --- helpers of the report
-
-
-def test_highest_shared_accuracy_is_a_round_number_that_both_reach():
-    low, high = curve([0.1, 0.38]), curve([0.1, 0.9], arm="distilled")
-    assert highest_shared_accuracy([low], [high]) == 0.25  # .38 - 1.96 * .0485 = .285
-    ratio = compute_ratio([low], [high], 0.25)
-    assert ratio.share_censored < 0.05
-    assert ratio.high is not None
-    assert highest_shared_accuracy([curve([0.0, 0.02])], [high]) is None
 
 
 def test_difference_at_equal_compute():

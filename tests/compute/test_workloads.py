@@ -10,7 +10,7 @@ from stillmark.compute.planned_model import planned_model
 from stillmark.compute.shapes import shape_from_config
 from stillmark.compute.workloads import (
     Distillation,
-    Method,
+    DistillationMethod,
     PlannedModel,
     Work,
     cached_logits_bytes,
@@ -71,10 +71,10 @@ def shaped():
 @pytest.mark.parametrize(
     ("method", "reads", "writes"),
     [
-        (Method.SEQUENCE, 0, 30 * 2),
-        (Method.LIVE_LOGITS, 30 * 3, 0),
-        (Method.CACHED_LOGITS, 30, 0),
-        (Method.ON_POLICY, 30 * 3 * 2, 30 * 3 * 2),
+        (DistillationMethod.SEQUENCE, 0, 30 * 2),
+        (DistillationMethod.LIVE_LOGITS, 30 * 3, 0),
+        (DistillationMethod.CACHED_LOGITS, 30, 0),
+        (DistillationMethod.ON_POLICY, 30 * 3 * 2, 30 * 3 * 2),
     ],
 )
 def test_each_method_by_shape_is_the_flops_formulas_added_up(method, reads, writes):
@@ -89,7 +89,7 @@ def test_each_method_by_shape_is_the_flops_formulas_added_up(method, reads, writ
         attempts=2,
         method=method,
     )
-    trained = 30 * 3 * (2 if method is Method.ON_POLICY else 1)
+    trained = 30 * 3 * (2 if method is DistillationMethod.ON_POLICY else 1)
     expected = (
         trained * train_flops(model.shape, tokens=32)
         + reads * forward_flops(model.shape, tokens=32)
@@ -101,10 +101,10 @@ def test_each_method_by_shape_is_the_flops_formulas_added_up(method, reads, writ
 @pytest.mark.parametrize(
     ("method", "counted"),
     [
-        (Method.SEQUENCE, method_flops.sequence_level),
-        (Method.LIVE_LOGITS, method_flops.live_logits),
-        (Method.CACHED_LOGITS, method_flops.cached_logits),
-        (Method.ON_POLICY, method_flops.on_policy),
+        (DistillationMethod.SEQUENCE, method_flops.sequence_level),
+        (DistillationMethod.LIVE_LOGITS, method_flops.live_logits),
+        (DistillationMethod.CACHED_LOGITS, method_flops.cached_logits),
+        (DistillationMethod.ON_POLICY, method_flops.on_policy),
     ],
 )
 def test_the_plan_counts_what_the_ledger_counts(method, counted):
@@ -152,7 +152,7 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(UserError, match=r"a yield of 0\.25 is 4 attempts"):
         Distillation(**R1, attempts=0.25)
     with pytest.raises(UserError, match="needs a teacher"):
-        Distillation(**{**R1, "teacher": None}, method=Method.ON_POLICY)
+        Distillation(**{**R1, "teacher": None}, method=DistillationMethod.ON_POLICY)
     with pytest.raises(UserError, match="epochs must be above 0"):
         Distillation(**R1, epochs=0)
 

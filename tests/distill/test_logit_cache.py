@@ -15,7 +15,7 @@ from tests.paths import ROOT
 from stillmark.distill.head import OutputHead
 from stillmark.distill.identity import CacheIdentity, TokenSequence, data_sha256, tokenizer_sha256
 from stillmark.distill.logit_cache import CacheSettings, LogitCache
-from stillmark.distill.logit_capture import capture_logits
+from stillmark.distill.logit_capture import capture_logits, teacher_hidden_states
 from stillmark.errors import UserError
 
 V, E = 211, 16
@@ -203,3 +203,21 @@ def test_checksums_tell_data_apart_and_ignore_a_tokenizers_padding():
     padding(["a", "a b"], padding=True, truncation=True, max_length=2)
     assert tokenizer_sha256(plain) == tokenizer_sha256(padding)
     assert tokenizer_sha256(plain) != tokenizer_sha256(tokenizer(a=2, b=1))
+
+
+def test_a_transformers_teacher_gives_each_sequence_what_it_gives_it_alone():
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = AutoConfig.for_model("llama", vocab_size=V, attention_dropout=0.5, **sizes)
+    teacher = AutoModelForCausalLM.from_config(config).double().train()
+    source, head = teacher_hidden_states(teacher, tokens_per_batch=40)
+    data = sequences()
+    with torch.inference_mode():
+        got = source(data) @ head.weight.T
+        expected = []
+        for sequence in data:
+            logits = teacher.eval()(torch.tensor([sequence.token_ids])).logits[0]
+            expected.append(logits[torch.tensor(sequence.targets) != -100])
+    torch.testing.assert_close(got, torch.cat(expected))

@@ -175,3 +175,45 @@ def test_wrong_input_is_refused():
         fused_cross_entropy(b["hidden"], b["weight"], b["targets"], num_loss_tokens=3)
     with pytest.raises(ValueError, match="outside the vocabulary"):
         fused_cross_entropy(b["hidden"], b["weight"], b["targets"] + 37, num_loss_tokens=90)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_and_bfloat16_are_near_float64(kind, monkeypatch):
+    """Over many chunks: a sum of the head's gradient in bfloat16 would be off by tens of percent."""
+    monkeypatch.setattr(machinery, "CHUNK_BYTES", 1)
+    settings, gradients = DivergenceSettings(kind=kind, cross_entropy_weight=0.2), {}
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        b = batch(num_tokens=400, dtype=torch.bfloat16)  # the same rounded inputs for all
+        tensors = {
+            key: b[key].detach().to(dtype) for key in ("hidden", "weight", "teacher_hidden", "teacher_weight")
+        }
+        weight, hidden = tensors["weight"].requires_grad_(), tensors["hidden"].requires_grad_()
+        result = fused_divergence(
+            hidden, weight, tensors["teacher_hidden"], tensors["teacher_weight"], b["targets"],
+            divergence=settings, num_loss_tokens=400,
+        )  # fmt: skip
+        result.loss.backward()
+        gradients[dtype] = [result.loss.double(), weight.grad.double(), hidden.grad.double()]
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 1.5e-2)):
+        for got, wanted in zip(gradients[dtype], gradients[torch.float64], strict=True):
+            assert (got - wanted).norm() < tolerance * wanted.norm()
+
+
+def test_autocast_takes_its_dtype():
+    b = batch(dtype=torch.float32)
+    plain = fused_cross_entropy(b["hidden"], b["weight"], b["targets"], num_loss_tokens=20)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = fused_cross_entropy(b["hidden"], b["weight"], b["targets"], num_loss_tokens=20)
+    cast.backward()
+    assert b["weight"].grad.dtype == torch.float32
+    assert cast.dtype == torch.float32
+    assert cast.item() != plain.item()
+    assert cast.item() == pytest.approx(plain.item(), rel=1e-2)
+
+
+def test_a_second_backward_is_an_error_not_a_wrong_gradient():
+    b = batch()
+    loss = fused_cross_entropy(b["hidden"], b["weight"], b["targets"], num_loss_tokens=20)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="kept once"):
+        loss.backward()

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 (entries of the registry are one line each)
 """A made-up entry with a fault is refused with one clear line that says where."""
 
 import re

@@ -41,7 +41,7 @@ models:
       - {name: distillation_samples, value: 1000, unit: samples, method: published, source: hostile}
     scores:
       - {benchmark: aime_2024, printed: "<s>AIME</s>", value: 50.0, metric: accuracy, variant: chat, source: hostile, reported_by: self}
-"""  # noqa: E501
+"""
 
 VOID = {"meta", "input", "br", "img", "link", "hr", "line", "circle", "rect", "path", "polyline"}
 

@@ -41,9 +41,9 @@ def faults_of(*changes: tuple[str, str]) -> str:
         ("name: tiny", "name: a/b", "name: "),
         ("text: answers", "text: answer", "vanilla-small.recipe.text: `answer` is not possible; did you mean `answers`?"),
         ("text: answers, train", "texts: answers, train", "vanilla-small.recipe.texts: unknown key; did you mean `text`?"),
-        ("train_flops: 2e8", "train_flops: lots", "arms.vanilla-small.recipe.train_flops: should be a valid number"),
-        ("train_flops: 2e8", "train_flops: -2e8", "recipe.train_flops: should be greater than 0, is -200000000.0"),
-        ("train_flops: 2e8", "train_flops: 2e3", "arms.vanilla-small.recipe.train_flops: 2e+03 is less than one step"),
+        ("train_flops: 4e9", "train_flops: lots", "arms.vanilla-small.recipe.train_flops: should be a valid number"),
+        ("train_flops: 4e9", "train_flops: -4e9", "recipe.train_flops: should be greater than 0, is -4000000000.0"),
+        ("train_flops: 4e9", "train_flops: 2e3", "arms.vanilla-small.recipe.train_flops: 2e+03 is less than one step"),
         ("checkpoints: 3", "checkpoints: 0", "recipe.checkpoints: should be greater than or equal to 1, is 0"),
         ("checkpoints: 3", "checkpoints: 3, first_checkpoint: 0.0001", "recipe.first_checkpoint: falls at"),
         ("model: small", "model: smal", "arms.vanilla-small.model: there is no model `smal`; did you mean `small`?"),
@@ -55,7 +55,7 @@ def faults_of(*changes: tuple[str, str]) -> str:
         ("    teacher: teacher\n", "", "arms.traces-small.teacher: is missing"),
         ("      traces: {prompts: 300, samples_per_prompt: 2, temperature: 0.3, max_new_tokens: 40}\n", "",
          "arms.traces-small.recipe.traces: is missing"),
-        ("min_swaps: 1", "min_swaps: 3", "tasks.shuffled.min_swaps: 3 is more than max_swaps, 2"),
+        ("min_swaps: 0", "min_swaps: 3", "tasks.shuffled.min_swaps: 3 is more than max_swaps, 1"),
         ("objects: 3", "objects: 30", "tasks.shuffled.objects: should be less than or equal to 7, is 30"),
         ("[traces-small, traces", "[trace-small, traces", "conclusion.students[0]: there is no arm `trace-small`; did you"),
         ("seeds: [0, 1]", "seeds: [0, 1", "tiny.yaml, line "),
@@ -69,7 +69,7 @@ def test_a_fault_is_named_with_its_path(old: str, new: str, said: str):
 
 def test_all_faults_are_reported_at_once():
     said = faults_of(
-        ("seeds: [0, 1]", "seed: [0]"), ("model: small", "model: smal"), ("min_swaps: 1", "min_swaps: 9")
+        ("seeds: [0, 1]", "seed: [0]"), ("model: small", "model: smal"), ("min_swaps: 0", "min_swaps: 9")
     )
     assert said.count("\n  ") == 4, said  # `seed` unknown, `seeds` missing, no model `smal`, swaps
 
@@ -89,5 +89,11 @@ def test_a_missing_file_suggests_the_nearest():
 
 def test_numbers_may_be_written_as_people_do():
     study = study_from_text(TINY)
-    assert study.arms["vanilla-small"].recipe.train_flops == 2e8
+    assert study.arms["vanilla-small"].recipe.train_flops == 4e9
     assert isinstance(yaml.safe_load("2e8"), str), "PyYAML reads 2e8 as text, which is why the loader differs"
+
+
+def test_the_guides_study_is_sound():
+    guide = (STUDIES.parent / "docs" / "guide" / "study.md").read_text()
+    study = study_from_text(guide.split("```yaml\n")[1].split("```")[0])
+    assert Plan(study).jobs

@@ -10,17 +10,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stillmark.analysis.curves import Curve, resampled_arms
-from stillmark.analysis.frontier import Ratio, compute_ratios, curve_band, highest_shared_accuracy
+from stillmark.analysis.curves import Curve
+from stillmark.analysis.differences import difference_rows
+from stillmark.analysis.frontier import Ratio, compute_ratios, curve_band
 from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_interval_over_seeds
 from stillmark.analysis.lineage import Lineage, correctness
+from stillmark.analysis.shared_teacher import ratios_by_students
 from stillmark.analysis.size import SizedResult, equivalent_size
+from stillmark.analysis.size_rows import size_claim_rows
 from stillmark.compute.flops import generate_flops
 from stillmark.compute.ledger import BOUNDARY_WORDS, Boundary, total
 from stillmark.records import ItemRecord, SampleRecord, Store
 
 RANDOM_SEED = 0  # of every bootstrap: recorded in the conclusion
 NUM_RESAMPLES = 2000
+ACCURACY_STEP = 0.05
 
 
 def conclude_study(store: Store) -> dict[str, Any]:
@@ -31,7 +35,7 @@ def conclude_study(store: Store) -> dict[str, Any]:
         arm: [curve for seed in study.seeds if (curve := lineage.curve(arm, seed)) is not None]
         for arm in study.arms
     }
-    recorded = [arm for arm in study.arms if len(curves[arm]) == len(study.seeds)]
+    recorded = [arm for arm in study.arms if is_whole(lineage, arm, curves[arm])]
     items = store.items()
     return {
         "name": study.name,
@@ -43,12 +47,20 @@ def conclude_study(store: Store) -> dict[str, Any]:
         "tasks": {name: task_row(lineage, name, items) for name in study.tasks},
         "arms": [arm_row(lineage, arm, curves[arm], items) for arm in recorded],
         "comparisons": comparisons(lineage, {arm: curves[arm] for arm in recorded}),
+        "differences": difference_rows(study, {arm: curves[arm] for arm in recorded}),
+        "size_claims": size_claim_rows(lineage, {arm: curves[arm] for arm in recorded}),
         "ledger": ledger_rows(lineage),
         "unfinished": sorted({f"{job.stage} {job.arm} seed {job.seed}" for job in lineage.unfinished}),
         "bootstrap": {"num_resamples": NUM_RESAMPLES, "random_seed": RANDOM_SEED, "confidence": 0.95},
         "provenance": lineage.provenance,
         "study_text": lineage.text,
     }
+
+
+def is_whole(lineage: Lineage, arm: str, curves: list[Curve]) -> bool:
+    """Whether every seed of an arm is evaluated at every checkpoint."""
+    num_checkpoints = lineage.study.arms[arm].recipe.checkpoints
+    return len(curves) == len(lineage.study.seeds) and all(len(c.points) == num_checkpoints for c in curves)
 
 
 def task_row(lineage: Lineage, name: str, items: dict[str, ItemRecord]) -> dict[str, Any]:
@@ -151,12 +163,15 @@ def comparisons(lineage: Lineage, curves: dict[str, list[Curve]]) -> list[dict[s
 def comparison(
     lineage: Lineage, name: str, student: list[Curve], vanilla: list[Curve], *, is_control: bool
 ) -> dict[str, Any]:
-    """Vanilla compute / student compute at the student's final accuracy and at the highest that both surely reach."""
+    """Vanilla compute / student compute at two accuracies, each a round number fixed before the ratio is worked out.
+
+    `final`: the highest that the student surely ends with; `shared`: the highest that both sides surely end with.
+    """
     task = lineage.plan.tasks[lineage.study.task_of(name)]
-    (mean_curve,) = resampled_arms(student, num_resamples=0)
-    final = float(mean_curve.fitted("isotonic")[0, -1])  # over the compute that all seeds have in common
-    shared = highest_shared_accuracy(vanilla, student, num_resamples=NUM_RESAMPLES, random_seed=RANDOM_SEED)
-    accuracies = {"final": final} | ({"shared": shared} if shared is not None else {})
+    end = float(np.mean([np.nanmean(curve.points[-1].correct) for curve in student]))
+    sure, vanilla_sure = sure_accuracy(student), max(sure_accuracy(arm) for arm in by_arm(vanilla).values())
+    shared = min(sure, vanilla_sure)
+    accuracies = {"final": sure or end} | ({"shared": shared} if 0 < shared < sure else {})
     ratios = []
     for boundary in Boundary:
         extra = lineage.extra_flops(boundary)
@@ -179,13 +194,40 @@ def comparison(
         "arm": name,
         "is_control": is_control,
         "vanilla": sorted({curve.arm for curve in vanilla}, key=lambda arm: params[arm]),
-        "final_accuracy": final,
-        "shared_accuracy": shared,
+        "final_accuracy": end,
+        "sure_accuracy": accuracies["final"],
+        "shared_accuracy": accuracies.get("shared"),
         "ratios": ratios,
+        "by_students": by_students(lineage, vanilla, student, accuracies["final"]),
         "equivalent_params": asdict(size),
         "capability_density": asdict(size.density),
         "params": params[name],
     }
+
+
+def by_students(
+    lineage: Lineage, vanilla: list[Curve], student: list[Curve], accuracy: float
+) -> list[dict[str, Any]]:
+    """The ratio at the student's accuracy for each number of students that share the teacher."""
+    chance = lineage.plan.tasks[lineage.study.task_of(student[0].arm)].chance
+    found = ratios_by_students(lineage, vanilla, student, accuracy, chance=chance,
+                               num_resamples=NUM_RESAMPLES, random_seed=RANDOM_SEED)  # fmt: skip
+    return [{"students": k, **ratio_row("final", str(boundary), ratio)} for k, boundary, ratio in found]
+
+
+def by_arm(curves: list[Curve]) -> dict[str, list[Curve]]:
+    return {
+        arm: [curve for curve in curves if curve.arm == arm] for arm in dict.fromkeys(c.arm for c in curves)
+    }
+
+
+def sure_accuracy(seeds: list[Curve]) -> float:
+    """The highest multiple of 5 points below the lower limit of an arm's accuracy at the end of training.
+
+    Well inside what was reached, so that few resamples of a ratio end without reaching it.
+    """
+    interval = accuracy_interval_over_seeds([curve.points[-1].correct for curve in seeds])
+    return 0.0 if interval is None else float(np.floor(interval.low / ACCURACY_STEP) * ACCURACY_STEP)
 
 
 def ratio_row(at: str, boundary: str, ratio: Ratio) -> dict[str, Any]:
@@ -234,6 +276,6 @@ def ledger_rows(lineage: Lineage) -> list[dict[str, Any]]:
                     "seconds": amount.seconds,
                     "cpu_seconds": amount.cpu_seconds,
                     "device": entries[0].device,
-                }  # fmt: skip
+                }
             )
     return rows

@@ -87,12 +87,13 @@ class ArmRows:
     accuracy: FloatArray
     extra_flops: FloatArray
     least_extra_flops: float  # counted however early the accuracy was reached
+    fit: FloatArray | None = None  # the isotonic fit, where it is worked out already
 
     def fitted(self, monotone: Monotone) -> FloatArray:
         """Accuracy made non-decreasing in compute."""
         if monotone == "running_best":
             return np.maximum.accumulate(self.accuracy, axis=1)
-        return isotonic(self.accuracy)
+        return isotonic(self.accuracy) if self.fit is None else self.fit
 
 
 def isotonic(values: FloatArray) -> FloatArray:

@@ -88,8 +88,8 @@ def curve_band(
                 arm=arm.arm,
                 flops=np.exp(arm.log_flops) + arm.extra_flops[0],
                 accuracy=arm.accuracy[0],
-                low=low,
-                high=high,
+                low=low.clip(0, 1),
+                high=high.clip(0, 1),
                 confidence=confidence,
             )
         )

@@ -41,7 +41,6 @@ __all__ = [
     "compute_ratios",
     "compute_to_reach",
     "curve_band",
-    "highest_shared_accuracy",
     "pareto_frontier",
 ]
 
@@ -167,37 +166,11 @@ def compute_ratios(
     numerator = [arm for arm in arms if arm.arm in above]
     denominator = [arm for arm in arms if arm.arm not in above]
     return [
-        _ratio_at(numerator, denominator, accuracy, chance, monotone, confidence)
-        for accuracy in at_accuracies
+        ratio_at(numerator, denominator, accuracy, chance, monotone, confidence) for accuracy in at_accuracies
     ]
 
 
-def highest_shared_accuracy(
-    numerator_curves: Sequence[Curve],
-    denominator_curves: Sequence[Curve],
-    *,
-    step: float = 0.05,
-    monotone: Monotone = "isotonic",
-    confidence: float = 0.95,
-    num_resamples: int = NUM_RESAMPLES,
-    random_seed: int = 0,
-    clusters: Sequence[Any] | None = None,
-) -> float | None:
-    """The highest multiple of `step` that both sides surely reach: where a ratio with a value says most.
-
-    Surely: the lower confidence limit of each side's last accuracy is above it, so that few resamples are
-    censored. Round, so that it is not fitted to one side's last answer. None where they share none.
-    """
-    tops = []
-    for curves in (numerator_curves, denominator_curves):
-        arms = resampled_arms(curves, num_resamples=num_resamples, random_seed=random_seed, clusters=clusters)
-        best = np.max([arm.fitted(monotone)[:, -1] for arm in arms], axis=0)
-        tops.append(float(np.quantile(best[1:], (1 - confidence) / 2)))
-    steps = math.floor(min(tops) / step + 1e-9)
-    return round(steps * step, 12) if steps > 0 else None
-
-
-def _ratio_at(
+def ratio_at(
     numerator: list[ArmRows],
     denominator: list[ArmRows],
     accuracy: float,

@@ -138,5 +138,5 @@ def only(entries: list[LedgerEntry], part: str) -> list[LedgerEntry]:
 
 def correctness(outcomes: Iterable[Outcome]) -> npt.NDArray[np.float64]:
     """1 where correct, 0 where not, NaN where the harness failed."""
-    value = {outcome: 0.0 for outcome in Outcome} | {Outcome.CORRECT: 1.0, Outcome.ERROR: float("nan")}
+    value = dict.fromkeys(Outcome, 0.0) | {Outcome.CORRECT: 1.0, Outcome.ERROR: float("nan")}
     return np.array([value[outcome] for outcome in outcomes])

@@ -12,8 +12,12 @@ import math
 
 import torch
 
+from stillmark.backends.kernels import is_onednn_faster, onednn_linear
+
 # A score that is masked. Finite, so that a block in which all is masked gets weight 0 and not NaN.
 MASKED = -1e30
+MIN_PRODUCT_SIDE = 64  # queries and keys from which a product a head is worth starting
+PRODUCT_QUERIES = 1024
 MAX_SCORE_ELEMENTS = 1 << 25  # of one block of queries, where scores are held in memory (128 MiB in float32)
 
 Partial = tuple[torch.Tensor, torch.Tensor]  # output [N, K, Q, D], and log-sum-exp of its scores [N, K, Q]
@@ -29,8 +33,10 @@ def attend_block(
     softcap: float | None = None,
 ) -> Partial:
     """Attention to one block of keys. The mask is added to the scores; sizes of 1 are broadcast."""
+    if softcap is None and suits_products(query_NKQD, key_NKSD, value_NKSD):
+        return _attend_by_head(query_NKQD[0], key_NKSD[0], value_NKSD[0], scaling, mask_NKQS)
     is_fused = (
-        query_NKQD.device.type == "cpu"
+        has_cpu_kernels(query_NKQD)
         and softcap is None
         and query_NKQD.shape[-1] == value_NKSD.shape[-1]
         and query_NKQD.shape[2] > 8
@@ -60,6 +66,49 @@ def attend_block(
     return torch.cat([part[0] for part in parts], 2), torch.cat([part[1] for part in parts], 2)
 
 
+def has_cpu_kernels(states: torch.Tensor) -> bool:
+    """Whether attention can use the CPU's own kernels, which give the log-sum-exp; else it is done in memory."""
+    is_on_cpu: bool = states.device.type == "cpu"
+    return is_on_cpu
+
+
+def suits_products(query_NKQD: torch.Tensor, key_NKSD: torch.Tensor, value_NKSD: torch.Tensor) -> bool:
+    """Whether two large products a head beat the fused kernel (which uses the slower library, kernels.py)."""
+    return (
+        query_NKQD.shape[0] == 1
+        and has_cpu_kernels(query_NKQD)
+        and query_NKQD.dtype == torch.float32
+        and query_NKQD.shape[2] >= MIN_PRODUCT_SIDE
+        and key_NKSD.shape[2] >= MIN_PRODUCT_SIDE
+        and is_onednn_faster()
+    )
+
+
+def _attend_by_head(
+    query_KQD: torch.Tensor,
+    key_KSD: torch.Tensor,
+    value_KSD: torch.Tensor,
+    scaling: float,
+    mask_NKQS: torch.Tensor | None,
+) -> Partial:
+    num_heads, num_queries, _ = query_KQD.shape
+    output = query_KQD.new_empty(num_heads, num_queries, value_KSD.shape[2])
+    lse = query_KQD.new_empty(num_heads, num_queries)
+    query_KQD = query_KQD * scaling
+    for head in range(num_heads):
+        key_SD, value_DS = key_KSD[head].contiguous(), value_KSD[head].t().contiguous()
+        for start in range(0, num_queries, PRODUCT_QUERIES):
+            rows = slice(start, start + PRODUCT_QUERIES)
+            scores_QS = onednn_linear(query_KQD[head, rows], key_SD, None)
+            if mask_NKQS is not None:
+                scores_QS += mask_NKQS[0, 0, rows]
+            highest = scores_QS.amax(-1, keepdim=True)
+            total = scores_QS.sub_(highest).exp_().sum(-1, keepdim=True)
+            output[head, rows] = onednn_linear(scores_QS, value_DS, None).div_(total)
+            lse[head, rows] = total.log_().add_(highest)[:, 0]
+    return output[None], lse[None]
+
+
 def _attend_in_memory(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -84,7 +133,7 @@ def causal_block(
     query_NHTD: torch.Tensor, key_NKTD: torch.Tensor, value_NKTD: torch.Tensor, *, scaling: float
 ) -> Partial | None:
     """Attention of tokens to themselves and those before, or None where there is no fused kernel for it."""
-    if query_NHTD.device.type != "cpu" or query_NHTD.shape[-1] != value_NKTD.shape[-1]:
+    if not has_cpu_kernels(query_NHTD) or query_NHTD.shape[-1] != value_NKTD.shape[-1]:
         return None
     num_groups = query_NHTD.shape[1] // key_NKTD.shape[1]
     if num_groups > 1:

@@ -31,6 +31,7 @@ class DecodeLimits:
 
     passes: PassLimits
     max_rows: int = 256
+    row_bytes: int = 1 << 30  # of the keys and values that rows have to themselves
     min_shared_rows: int = 8
     min_shared_tokens: int = 32
 
@@ -85,6 +86,7 @@ class Decoder:
         self._num_samples = max(len(prompt.streams) for prompt in self.prompts)
         self._path = PathCache(max(len(ids) for ids in sequences))
         self._written: list[list[Written]] = [[Written() for _ in p.streams] for p in self.prompts]
+        self._token_bytes = 0  # of one position's keys and values, known from the first pass on
         self._chains: dict[int, tuple[Segment, ...]] = {}  # id of a cut node -> segments from the root to it
         self._unstarted: dict[int, int] = {}  # id of a cut node -> sequences below that are not prefilled yet
         self._mark_cuts(self._tree.root, 0)
@@ -94,11 +96,9 @@ class Decoder:
         coming = next(passes, None)
         with self.packed.attention_in_place():
             while coming is not None or self.active or self.waiting:
-                free = self.limits.max_rows - len(self.active)
-                if self.waiting and free > 0:
-                    self.active += self.waiting[:free]
-                    del self.waiting[:free]
-                elif coming is not None and (self._num_new_rows(coming) <= free or not self.active):
+                if self.waiting and self._has_room(1, 0):
+                    self.active.append(self.waiting.pop(0))
+                elif coming is not None and self._has_room(self._num_new_rows(coming), self._reach(coming)):
                     self._prefill(coming)
                     coming = next(passes, None)
                 else:
@@ -109,6 +109,21 @@ class Decoder:
 
     def _num_new_rows(self, step: Pass) -> int:
         return self._num_samples * len(step.wanted)
+
+    def _reach(self, step: Pass) -> int:
+        """The most positions that a row of this pass may have to itself to begin with."""
+        return 0 if step.is_spine else max(step.positions) + 1 - step.depth
+
+    def _has_room(self, num_new_rows: int, reach: int) -> bool:
+        """Whether so many more rows may be active: always where none is, so that all get done."""
+        if not self.active or num_new_rows == 0:
+            return True
+        num_rows = len(self.active) + num_new_rows
+        length = max(reach, self._longest_own()) + min(self.sampling.max_new_tokens, FIRST_HEADROOM_TOKENS)
+        return (
+            num_rows <= self.limits.max_rows
+            and num_rows * length * self._token_bytes <= self.limits.row_bytes
+        )
 
     def _mark_cuts(self, node: Node, last_cut: int) -> None:
         stack = [(node, last_cut)]
@@ -135,6 +150,7 @@ class Decoder:
                 self._chains[id(node)] = (*chain, segment)
         row_of_logits = {id(node): row for row, node in enumerate(step.wanted_nodes)}
         self._start_rows([node for node in complete if node.sequences], row_of_logits, logits, source)
+        self._token_bytes = source.token_bytes
         step.share_seconds(time.perf_counter() - start)
         for node in complete:
             for index in node.sequences:
@@ -187,15 +203,18 @@ class Decoder:
         """Give rows slots after the active ones, with their prompts' keys and values."""
         longest = max(row.own_length for row in rows)
         new_tokens = max(row.max_new_tokens for row in rows)
-        num_slots = len(self.active) + len(rows)
-        if self.cache.num_slots == 0:
-            total = sum(len(prompt.streams) for prompt in self.prompts)
-            num_slots = max(num_slots, min(total, self.limits.max_rows))
-        self.cache.reserve(
-            num_slots, longest + min(new_tokens, FIRST_HEADROOM_TOKENS), len(self.active), self._longest_own()
-        )
+        self._reserve(len(self.active) + len(rows), longest + min(new_tokens, FIRST_HEADROOM_TOKENS))
+        self.cache.prepare(longest)
         source.copy_rows(self.cache, len(self.active), nodes, [row.own_start for row in rows])
         self.active += rows
+
+    def _reserve(self, num_slots: int, capacity: int) -> None:
+        """Make room in the cache; by half as much again, so that growing costs little in the long run."""
+        if num_slots > self.cache.num_slots:
+            num_slots = max(num_slots, min(self.limits.max_rows, self.cache.num_slots * 3 // 2))
+        if capacity > self.cache.capacity:
+            capacity = max(capacity, self.cache.capacity * 3 // 2)
+        self.cache.reserve(num_slots, capacity)
 
     def _finish_prefill(self, node: Node, index: int) -> None:
         """Note a prompt's prefill time, and let go of segments that no later prompt needs."""
@@ -220,10 +239,8 @@ class Decoder:
         """Feed each active row's last token, and choose the next."""
         start = time.perf_counter()
         needed = self._longest_own() + 1
-        if needed > self.cache.capacity or self.cache.num_slots < len(self.active):
-            capacity = max(needed, self.cache.capacity * 3 // 2, FIRST_HEADROOM_TOKENS)
-            num_slots = max(len(self.active), min(self.limits.max_rows, len(self.active) + len(self.waiting)))
-            self.cache.reserve(num_slots, capacity, len(self.active), needed - 1)
+        self._reserve(len(self.active), needed)
+        self.cache.prepare(needed)
         plan = DecodePlan(
             self.cache,
             own_starts=[row.own_start for row in self.active],
@@ -288,6 +305,14 @@ class _StateSource:
         self._states = states or {}
         self._in_path = step.depth + (len(step.tokens) if step.is_spine else 0)
         self._offset_of = {} if step.is_spine else step.indices_by_node()
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one position's keys and values in all layers."""
+        tensors = [tensor for pair in self._states.values() for tensor in pair]
+        if not tensors:
+            return self._path.token_bytes()
+        return sum(tensor.shape[0] * tensor.shape[2] * tensor.element_size() for tensor in tensors)
 
     def segment(self, node: Node, start: int) -> Segment:
         """The states at positions [start, node.end), copied."""

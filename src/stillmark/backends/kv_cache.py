@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+CLEAN_AHEAD_TOKENS = 16
+
 LayerTensors = tuple[torch.Tensor, torch.Tensor]  # keys and values of one layer
 
 
@@ -35,6 +37,11 @@ class PathCache:
     def layers(self) -> list[int]:
         return list(self._layers)
 
+    def token_bytes(self) -> int:
+        """Bytes of one position's keys and values in all layers, or 0 where nothing has been written yet."""
+        tensors = [tensor for pair in self._layers.values() for tensor in pair]
+        return sum(tensor.shape[0] * tensor.shape[2] * tensor.element_size() for tensor in tensors)
+
     def _new_like(self, states_KTD: torch.Tensor) -> torch.Tensor:
         return states_KTD.new_empty(states_KTD.shape[0], self.capacity, states_KTD.shape[2])
 
@@ -49,25 +56,35 @@ class Segment:
 
 
 class RowCache:
-    """Keys and values that each active row has to itself, [R, K, S, D] a layer; rows 0..n-1 are the active
-    ones.
+    """Keys and values that each active row has to itself, [R, K, S, D] a layer; rows 0..n-1 are active.
+
+    Memory is touched only as far as rows reach: positions up to `_clean` hold states or zeros in every slot
+    (what is masked must still be finite), and beyond that nothing has been written.
     """
 
     def __init__(self) -> None:
         self.layers: dict[int, LayerTensors] = {}
         self.num_slots = 0
         self.capacity = 0
+        self._clean = 0
 
-    def reserve(self, num_slots: int, capacity: int, used_slots: int, used: int) -> None:
-        """Make room for so many rows and positions, keeping what is used."""
+    def reserve(self, num_slots: int, capacity: int) -> None:
+        """Make room for so many rows and positions, keeping what is there."""
         if num_slots <= self.num_slots and capacity <= self.capacity:
             return
         self.num_slots, self.capacity = max(num_slots, self.num_slots), max(capacity, self.capacity)
         for layer, (keys, values) in self.layers.items():
-            self.layers[layer] = (
-                self._grown(keys, used_slots, used),
-                self._grown(values, used_slots, used),
-            )
+            self.layers[layer] = (self._grown(keys), self._grown(values))
+
+    def prepare(self, used: int) -> None:
+        """Let positions up to `used` be read in every slot."""
+        if used <= self._clean:
+            return
+        new_clean = min(self.capacity, used + CLEAN_AHEAD_TOKENS)
+        for keys, values in self.layers.values():
+            keys[:, :, self._clean : new_clean] = 0
+            values[:, :, self._clean : new_clean] = 0
+        self._clean = new_clean
 
     def layer(self, layer: int, key_KTD: torch.Tensor, value_KTD: torch.Tensor) -> LayerTensors:
         """A layer's tensors; made at first use, in the shape of the states given."""
@@ -81,11 +98,14 @@ class RowCache:
             keys[targets, :, :used] = keys[sources, :, :used]
             values[targets, :, :used] = values[sources, :, :used]
 
-    def _grown(self, old: torch.Tensor, used_slots: int, used: int) -> torch.Tensor:
-        # Zeros, since what is masked must still be finite
-        new = old.new_zeros(self.num_slots, old.shape[1], self.capacity, old.shape[3])
-        new[:used_slots, :, :used] = old[:used_slots, :, :used]
+    def _grown(self, old: torch.Tensor) -> torch.Tensor:
+        new = old.new_empty(self.num_slots, old.shape[1], self.capacity, old.shape[3])
+        new[: old.shape[0], :, : self._clean] = old[:, :, : self._clean]
+        new[old.shape[0] :, :, : self._clean] = 0
         return new
 
     def _new_like(self, states_KTD: torch.Tensor) -> torch.Tensor:
-        return states_KTD.new_zeros(self.num_slots, states_KTD.shape[0], self.capacity, states_KTD.shape[2])
+        shape = (self.num_slots, states_KTD.shape[0], self.capacity, states_KTD.shape[2])
+        new = states_KTD.new_empty(shape)
+        new[:, :, : self._clean] = 0
+        return new

@@ -27,7 +27,9 @@ from stillmark.errors import UserError
 
 DEFAULT_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 MAX_LOGIT_ELEMENTS = 1 << 24  # of one pass: 64 MiB in float32
-MAX_ROWS = 256
+MAX_ROWS = 512
+MIN_ROW_BYTES = 128 << 20
+FREE_MEMORY_SHARE = 0.5
 UNLIMITED_TOKENS = 1 << 40
 
 
@@ -65,7 +67,10 @@ class TransformersBackend:
 
         Prompts that are equal get equal replies, as sample i depends on (seed, prompt, i) alone.
         """
-        prompt_ids = self.codec.encode_prompts(prompts)
+        return self.generate_from_tokens(self.codec.encode_prompts(prompts), sampling)
+
+    def generate_from_tokens(self, prompt_ids: Sequence[TokenIds], sampling: Sampling) -> list[list[Reply]]:
+        """As `generate`, from prompts that are token ids already."""
         times_asked = Counter(prompt_ids)
         # Greedy samples are all the same text
         num_written = 1 if sampling.temperature == 0 else sampling.num_samples
@@ -93,7 +98,10 @@ class TransformersBackend:
         Where both do not fit the model's window, the prompt loses tokens from its left, and the result says
         how many (`truncated_tokens`).
         """
-        whole = self.codec.encode_pairs(requests)
+        return self.loglikelihood_of_tokens(self.codec.encode_pairs(requests))
+
+    def loglikelihood_of_tokens(self, whole: Sequence[tuple[TokenIds, TokenIds]]) -> list[Loglikelihood]:
+        """As `loglikelihood`, from pairs of token ids."""
         pairs = [self._fitted(*pair) for pair in whole]
         times_asked = Counter(pairs)
         unique = list(times_asked)
@@ -139,17 +147,30 @@ class TransformersBackend:
             return plain_generate(self.model, asked, sampling, rule, max_rows=self.max_rows)
         num_samples = len(asked[0].streams)
         limits = DecodeLimits(
-            passes=self._pass_limits(max_wanted=max(1, self.max_rows // 4 // num_samples)),
+            passes=self._pass_limits(
+                max_tokens=max(1, self.max_batch_tokens // 2),
+                max_wanted=max(1, self.max_rows // 4 // num_samples),
+            ),
             max_rows=self.max_rows,
+            row_bytes=self._row_bytes(),
         )
         return Decoder(packed=self._packed, prompts=asked, sampling=sampling, rule=rule, limits=limits).run()
 
-    def _pass_limits(self, max_wanted: int = 1 << 30) -> PassLimits:
+    def _row_bytes(self) -> int:
+        """Memory for what rows have to themselves: beside the weights, little on a CPU, what is free on a GPU."""
+        if self.model.device.type == "cuda":
+            free_bytes, _ = torch.cuda.mem_get_info(self.model.device)
+            return int(free_bytes * FREE_MEMORY_SHARE)
+        weight_bytes: int = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        return max(MIN_ROW_BYTES, weight_bytes // 4)
+
+    def _pass_limits(self, *, max_tokens: int | None = None, max_wanted: int = 1 << 30) -> PassLimits:
+        max_tokens = max_tokens or self.max_batch_tokens
         vocab_size = self.model.get_output_embeddings().weight.shape[0]
         return PassLimits(
-            max_tokens=self.max_batch_tokens,
+            max_tokens=max_tokens,
             max_wanted=min(max_wanted, max(16, MAX_LOGIT_ELEMENTS // vocab_size)),
-            group_tokens=max(1, self.max_batch_tokens // 2),
+            group_tokens=max(1, max_tokens // 2),
         )
 
     def _reply(self, ids: TokenIds, row: Written, rule: StopRule, share: int) -> Reply:

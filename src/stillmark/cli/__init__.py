@@ -2,13 +2,18 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
+from stillmark.cli.disclose import DISCLOSE_EPILOG, VERIFY_EPILOG, disclose_command, verify_command
+from stillmark.cli.evaluate import EVAL_EPILOG, RESCORE_EPILOG, evaluate_command, rescore_command
+from stillmark.cli.flops import FLOPS_EPILOG, flops_command
 from stillmark.cli.plan import PLAN_EPILOG, plan_command
+from stillmark.cli.profile import PROFILE_EPILOG, profile_command
 from stillmark.cli.published import app as published_app
 from stillmark.errors import UserError
 
@@ -68,7 +73,8 @@ def run(
     from stillmark.report.write import conclude, print_conclusion
     from stillmark.runner import run_study
 
-    num_jobs = run_study(checked, study.read_text(encoding="utf-8"), folder, workers=workers)
+    with resumable():
+        num_jobs = run_study(checked, study.read_text(encoding="utf-8"), folder, workers=workers)
     if num_jobs == 0:
         print(f"everything in {folder} is up to date: nothing to run", file=sys.stderr)
     conclusion = conclude(folder, is_changed=num_jobs > 0)
@@ -103,7 +109,13 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
     write_json(conclusion) if as_json else print_conclusion(conclusion)
 
 
+app.command("disclose", epilog=DISCLOSE_EPILOG)(disclose_command)
+app.command("verify", epilog=VERIFY_EPILOG)(verify_command)
 app.command("plan", epilog=PLAN_EPILOG)(plan_command)
+app.command("flops", epilog=FLOPS_EPILOG)(flops_command)
+app.command("eval", epilog=EVAL_EPILOG)(evaluate_command)
+app.command("rescore", epilog=RESCORE_EPILOG)(rescore_command)
+app.command("profile", epilog=PROFILE_EPILOG)(profile_command)
 app.add_typer(published_app, name="published")
 
 
@@ -126,16 +138,17 @@ def write_json(value: Any) -> None:
 def main() -> None:
     """The entry point: a fault of the user's is one clear message, Ctrl-C ends cleanly."""
     try:
-        sys.exit(app(standalone_mode=False))
+        app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except click.exceptions.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.exceptions.Abort):
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Ctrl-C in the block ends the program with a word on how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
         print("stopped; what is recorded is kept: the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        raise typer.Exit(130) from None

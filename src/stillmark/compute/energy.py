@@ -26,7 +26,7 @@ from typing import Any, Literal, Protocol, Self
 from stillmark.compute.hardware import Device
 from stillmark.errors import UserError
 
-Method = Literal["measured", "estimated"]
+EnergyMethod = Literal["measured", "estimated"]
 POWERCAP = Path("/sys/class/powercap")
 SECONDS_BETWEEN_READS = 30.0  # a RAPL counter that wraps twice between two reads would lose a turn unseen
 JOULES_PER_KILOWATT_HOUR = 3.6e6
@@ -37,7 +37,7 @@ class EnergyPart:
     """What one counter, or one assumption, says."""
 
     joules: float
-    method: Method
+    method: EnergyMethod
     scope: str
     """What is covered: `CPU package-0`, `GPU 0`, a device's name."""
     source: str
@@ -58,7 +58,7 @@ class EnergyReading:
         return sum(part.joules for part in self.parts) if self.parts else None
 
     @property
-    def method(self) -> Method | None:
+    def method(self) -> EnergyMethod | None:
         """`measured` only where every part was read from a counter."""
         if not self.parts:
             return None

@@ -126,8 +126,10 @@ def ratio(
     """
     if above.methods != below.methods and not allow_mixed:
         sides = " over ".join(" and ".join(sorted(side.methods)) or "nothing" for side in (above, below))
-        raise UserError(f"this ratio would be of {sides}: two ways of counting, whose difference it would hold too",
-                        hint="obtain both sides in one way, or ask for the mixed ratio, which is then labelled")  # fmt: skip
+        raise UserError(
+            f"this ratio would be of {sides}: two ways of counting, whose difference it would hold too",
+            hint="obtain both sides in one way, or ask for the mixed ratio, which is then labelled",
+        )
     if above.flops is None or not below.flops:
         return None
     return ComputeRatio(

@@ -20,7 +20,7 @@ from stillmark.compute.plan_costs import Hardware
 from stillmark.compute.planned_model import planned_model
 from stillmark.compute.planner import Plan, PlanInputs, make_plan
 from stillmark.compute.prices import Prices, load_prices
-from stillmark.compute.workloads import Distillation, Method, PlannedModel
+from stillmark.compute.workloads import Distillation, DistillationMethod, PlannedModel
 from stillmark.errors import UserError, did_you_mean
 
 TRAIN_MFU_BASIS = "Llama 3 405B reports 38-43% on H100, smaller runs reach less"
@@ -119,7 +119,7 @@ def _distillation(
         answer_tokens=request.answer_tokens,
         epochs=request.epochs,
         attempts=request.attempts,
-        method=one_of(Method, request.method, "method"),
+        method=one_of(DistillationMethod, request.method, "method"),
     )
 
 
@@ -164,7 +164,10 @@ def _fit(
         sharding=one_of(Sharding, request.sharding, "sharding"),
         num_devices=request.devices,
     )
-    is_live = distillation is not None and distillation.method in (Method.LIVE_LOGITS, Method.ON_POLICY)
+    is_live = distillation is not None and distillation.method in (
+        DistillationMethod.LIVE_LOGITS,
+        DistillationMethod.ON_POLICY,
+    )
     teacher = distillation.teacher if distillation and is_live else None
     return fit(student, setup, device, teacher=teacher, teacher_logits=is_live)
 

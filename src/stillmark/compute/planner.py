@@ -20,7 +20,7 @@ from stillmark.compute.prices import ApiPrice
 from stillmark.compute.workloads import (
     TEACHER_TRACES,
     Distillation,
-    Method,
+    DistillationMethod,
     PlannedModel,
     Stage,
     Work,
@@ -121,7 +121,11 @@ class Plan:
 
 def make_plan(inputs: PlanInputs) -> Plan:
     """Every choice that the inputs allow, each pair compared."""
-    if inputs.teacher_api and inputs.distillation and inputs.distillation.method is not Method.SEQUENCE:
+    if (
+        inputs.teacher_api
+        and inputs.distillation
+        and inputs.distillation.method is not DistillationMethod.SEQUENCE
+    ):
         raise UserError(
             f"method `{inputs.distillation.method}` needs the teacher's logits, and "
             f"{inputs.teacher_api.model} behind an API hands over text",

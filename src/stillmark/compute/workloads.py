@@ -87,7 +87,7 @@ class Stage:
     tokens_written: float
 
 
-class Method(StrEnum):
+class DistillationMethod(StrEnum):
     """What the teacher hands over, and whose text the student learns from."""
 
     SEQUENCE = "sequence"
@@ -109,7 +109,7 @@ class Distillation:
     epochs: float = 1.0
     attempts: float = 1.0
     """Traces generated for each kept one: 1 over the yield of the filter."""
-    method: Method = Method.SEQUENCE
+    method: DistillationMethod = DistillationMethod.SEQUENCE
 
     def __post_init__(self) -> None:
         for name in ("samples", "answer_tokens", "epochs"):
@@ -124,7 +124,7 @@ class Distillation:
                 if self.attempts
                 else None,
             )
-        if self.teacher is None and self.method is not Method.SEQUENCE:
+        if self.teacher is None and self.method is not DistillationMethod.SEQUENCE:
             raise UserError(f"method `{self.method}` needs a teacher: it reads the samples")
 
     @property
@@ -142,15 +142,15 @@ class Distillation:
     def stages(self) -> tuple[Stage, ...]:
         """The work, in the order in which it is done."""
         training = self._train(self.student, self.train_tokens)
-        if self.method is Method.SEQUENCE:
+        if self.method is DistillationMethod.SEQUENCE:
             generation = [self._generate(self.teacher, TEACHER_TRACES, 1.0)] if self.teacher else []
             return (*generation, training)
         assert self.teacher is not None
-        if self.method is Method.ON_POLICY:
+        if self.method is DistillationMethod.ON_POLICY:
             written = self._generate(self.student, "student traces", self.epochs)
             scored = self.train_tokens * self.attempts
             return (written, self._read(self.teacher, scored), self._train(self.student, scored))
-        passes = self.epochs if self.method is Method.LIVE_LOGITS else 1.0
+        passes = self.epochs if self.method is DistillationMethod.LIVE_LOGITS else 1.0
         return (self._read(self.teacher, self.tokens_an_epoch * passes), training)
 
     def bought_traces(self) -> Stage:

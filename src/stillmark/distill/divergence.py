@@ -133,20 +133,26 @@ def _log_mix(first_log_NV: torch.Tensor, second_log_NV: torch.Tensor, share: flo
 
 
 def value_and_gradient(
-    settings: DivergenceSettings, logp_NV: torch.Tensor, logq_NV: torch.Tensor
+    settings: DivergenceSettings, student_NV: torch.Tensor, teacher_NV: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The divergence of each row and its gradient to the student's logits / T, from finite log-probabilities.
+    """The divergence of each row and its gradient to the student's logits / T, from finite logits / T.
 
     Written for speed: both inputs are overwritten. The columns may be a vocabulary, or buckets of one.
     """
     kind, beta, alpha = settings.effective_kind, settings.beta, settings.alpha
-    p_NV = logp_NV.exp()
-    if kind == "forward_kl":
-        q_NV = logq_NV.exp()
-        return _row_dot(q_NV, logq_NV.sub_(logp_NV)), p_NV.sub_(q_NV)
-    if kind == "reverse_kl":
-        return _centred(p_NV, logp_NV.sub_(logq_NV))
-    q_NV = logq_NV.exp()
+    p_NV, student_log_sum_N = softmax_and_log_sum(student_NV)
+    q_NV, teacher_log_sum_N = softmax_and_log_sum(teacher_NV)
+    if kind in (
+        "forward_kl",
+        "reverse_kl",
+    ):  # log p and log q are never made: only their difference is needed
+        shift_N = student_log_sum_N - teacher_log_sum_N
+        if kind == "forward_kl":
+            return _row_dot(q_NV, teacher_NV.sub_(student_NV)).add_(shift_N), p_NV.sub_(q_NV)
+        mean_N, gradient_NV = _centred(p_NV, student_NV.sub_(teacher_NV))
+        return mean_N.sub_(shift_N), gradient_NV
+    logp_NV = student_NV.sub_(student_log_sum_N.unsqueeze(-1))
+    logq_NV = teacher_NV.sub_(teacher_log_sum_N.unsqueeze(-1))
     if kind == "total_variation":
         difference = torch.sub(p_NV, q_NV, out=logp_NV)
         value = difference.abs().sum(-1).mul_(0.5)
@@ -178,5 +184,13 @@ def _centred(p_NV: torch.Tensor, slope_NV: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def _row_dot(first_NV: torch.Tensor, second_NV: torch.Tensor) -> torch.Tensor:
-    """The dot product of each pair of rows."""
-    return torch.einsum("nv,nv->n", first_NV, second_NV)
+    """The dot product of each pair of rows (einsum takes five times as long on a CPU)."""
+    return torch.linalg.vecdot(first_NV, second_NV)
+
+
+def softmax_and_log_sum(logits_NV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """softmax and logsumexp of each row by one exponential: the highest probability is exp(highest -
+    logsumexp).
+    """
+    probability_NV = logits_NV.softmax(-1)
+    return probability_NV, logits_NV.amax(-1).sub_(probability_NV.amax(-1).log_())

@@ -88,8 +88,11 @@ def output_head(model: Any) -> OutputHead:
             "the fused losses need hidden states and a weight matrix",
         )
     known = {"final_logit_softcapping", "logit_scale", "logits_scaling"}
+    elsewhere = {"attn_logit_softcapping", "output_router_logits"}  # these change no output logit
     options = {
-        name: value for name, value in vars(config).items() if "logit" in name and value not in (None, False)
+        name: value
+        for name, value in vars(config).items()
+        if ("logit" in name or "lm_head" in name) and name not in elsewhere and value not in (None, False)
     }
     if unknown := {name: value for name, value in options.items() if name not in known}:
         raise UserError(
@@ -101,3 +104,26 @@ def output_head(model: Any) -> OutputHead:
         logit_scale=float(options.get("logit_scale", 1.0)) / float(options.get("logits_scaling", 1.0)),
         logit_softcap=options.get("final_logit_softcapping"),
     )
+
+
+@torch.no_grad()
+def checked_output_head(model: Any) -> OutputHead:
+    """`output_head`, held to the model's own logits on a few tokens: whatever else it does to them is
+    found.
+    """
+    head, device = output_head(model).detach(), model.device
+    ids = torch.arange(min(8, head.num_rows), device=device).unsqueeze(0)
+    was_training = model.training
+    model.eval()
+    expected = model(input_ids=ids, use_cache=False).logits[0]
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+    model.train(was_training)
+    got = head.project(hidden.to(head.weight.dtype), torch.empty_like(expected))
+    error = float((got - expected).abs().max())
+    allowed = 64 * torch.finfo(head.weight.dtype).eps * max(1.0, float(expected.abs().max()))
+    if not error <= allowed:
+        raise UserError(
+            f"{type(model).__name__}: its logits are not its hidden states times its head "
+            f"(they differ by {error:.3g}): it does something to them that is not known here"
+        )
+    return output_head(model)

@@ -22,7 +22,7 @@ from safetensors.numpy import save as to_safetensors
 
 from stillmark.distill.bit_codec import bits_for, pack_stream
 from stillmark.distill.fused import CHUNK_BYTES
-from stillmark.distill.head import OutputHead, output_head
+from stillmark.distill.head import OutputHead, checked_output_head
 from stillmark.distill.identity import CacheIdentity, TokenSequence
 from stillmark.distill.logit_cache import CacheSettings, ChunkEntry, Manifest, read_chunk_log, sha256_of_bytes
 from stillmark.errors import UserError
@@ -227,7 +227,7 @@ def teacher_hidden_states(teacher: Any, tokens_per_batch: int = 4096) -> tuple[H
                 found[index] = output[row, : len(kept)][kept]
         return torch.cat([found[index] for index in range(len(sequences))])
 
-    return hidden_states, output_head(teacher)
+    return hidden_states, checked_output_head(teacher)
 
 
 def batches_by_length(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[range]:

@@ -17,21 +17,27 @@ from collections.abc import Iterator
 
 import torch
 
-from stillmark.distill.divergence import DistillationLoss, DivergenceSettings, value_and_gradient
+from stillmark.distill.divergence import (
+    DistillationLoss,
+    DivergenceSettings,
+    softmax_and_log_sum,
+    value_and_gradient,
+)
 from stillmark.distill.fused import FusedPass
-from stillmark.distill.head import OutputHead, as_head, output_head
+from stillmark.distill.head import OutputHead, as_head, checked_output_head, output_head
 from stillmark.errors import UserError
 
 __all__ = [
     "DistillationLoss",
     "DivergenceSettings",
     "OutputHead",
+    "checked_output_head",
     "fused_cross_entropy",
     "fused_divergence",
     "output_head",
 ]
 
-BLOCK_ELEMENTS = 2**17  # on a CPU, softmax and loss run over blocks that stay in its cache
+BLOCK_ELEMENTS = 2**17  # on a CPU, softmax and loss run over blocks that stay in each core's cache
 
 
 def fused_cross_entropy(
@@ -110,13 +116,11 @@ def cross_entropy_of(fused: FusedPass) -> DistillationLoss:
 def cross_entropy_block(logits_RV: torch.Tensor, targets_R: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of each row; the logits become its gradient, softmax(logits) - one_hot(target)."""
     index_R1 = targets_R.unsqueeze(-1)
-    at_target_R1 = logits_RV.gather(-1, index_R1)
-    top_R1 = logits_RV.amax(-1, keepdim=True)
-    logits_RV.sub_(top_R1).exp_()
-    sum_R1 = logits_RV.sum(-1, keepdim=True)
-    logits_RV.div_(sum_R1)
-    logits_RV.scatter_add_(-1, index_R1, torch.full_like(at_target_R1, -1.0))
-    return sum_R1.log_().add_(top_R1).sub_(at_target_R1).squeeze(-1)
+    at_target_R = logits_RV.gather(-1, index_R1).squeeze(-1)
+    probability_RV, log_sum_R = softmax_and_log_sum(logits_RV)
+    logits_RV.copy_(probability_RV)
+    logits_RV.scatter_add_(-1, index_R1, logits_RV.new_full(index_R1.shape, -1.0))
+    return log_sum_R.sub_(at_target_R)
 
 
 def divergence_block(
@@ -131,7 +135,7 @@ def divergence_block(
     if temperature != 1.0:
         logits_RV.div_(temperature)
         teacher_RV.div_(temperature)
-    value, gradient_RV = value_and_gradient(settings, logits_RV.log_softmax(-1), teacher_RV.log_softmax(-1))
+    value, gradient_RV = value_and_gradient(settings, logits_RV, teacher_RV)
     torch.mul(gradient_RV, settings.divergence_scale / temperature, out=logits_RV)
     if hard_gradient_RV is not None:
         logits_RV.add_(hard_gradient_RV, alpha=weight)
@@ -143,7 +147,9 @@ def blocks_of(logits_CV: torch.Tensor) -> Iterator[slice]:
     launches.
     """
     num_rows, vocab_size = logits_CV.shape
-    block_rows = max(1, BLOCK_ELEMENTS // vocab_size) if logits_CV.device.type == "cpu" else max(1, num_rows)
+    block_rows = max(1, num_rows)
+    if logits_CV.device.type == "cpu":
+        block_rows = max(1, BLOCK_ELEMENTS * torch.get_num_threads() // vocab_size)
     for start in range(0, num_rows, block_rows):
         yield slice(start, start + block_rows)
 

@@ -1,0 +1,79 @@
+"""Accuracy of one arm less that of another at the end of training: what a student has over its controls.
+
+Items are the same for both sides and drawn jointly, seeds are drawn for each arm. The interval is the wider of two:
+the percentile bootstrap over items and seeds, which is too narrow where the two hardly ever disagree, and Bonett
+and Price's paired interval over items (`paired.py`), which knows nothing of seeds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from stillmark.analysis.bootstrap import NUM_RESAMPLES, FloatArray
+from stillmark.analysis.curves import Curve, CurvePoint, resampled_arms
+from stillmark.analysis.intervals import Interval
+from stillmark.analysis.paired import paired_difference
+from stillmark.study import Study
+
+
+def final_difference(
+    first: Sequence[Curve],
+    second: Sequence[Curve],
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = NUM_RESAMPLES,
+    random_seed: int = 0,
+) -> Interval:
+    """Mean accuracy over seeds at the last checkpoint, the first arm's less the second's."""
+    ends = [last_point(curve) for curve in [*first, *second]]
+    one, other = resampled_arms(ends, num_resamples=num_resamples, random_seed=random_seed)
+    rows = one.accuracy[:, 0] - other.accuracy[:, 0]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(rows[1:], [tail, 1 - tail])
+    paired = paired_difference(items_by_seed(first), items_by_seed(second), confidence=confidence)
+    note = None
+    if min(one.num_seeds, other.num_seeds) == 1:
+        note = "one seed on a side: the variance between its seeds is not in the interval"
+    return Interval(
+        value=float(rows[0]),
+        low=float(low if paired is None else min(low, paired.low)),
+        high=float(high if paired is None else max(high, paired.high)),
+        confidence=confidence,
+        method="wider of bootstrap over items and seeds, and Bonett-Price over items",
+        note=note,
+    )
+
+
+def last_point(curve: Curve) -> Curve:
+    """The end of a curve alone, at one nominal compute, so that seeds of unequal budgets can be averaged."""
+    point = CurvePoint(flops=1.0, correct=curve.points[-1].correct)
+    return Curve(arm=curve.arm, seed=curve.seed, points=(point,))
+
+
+def items_by_seed(curves: Sequence[Curve]) -> FloatArray:
+    """Correctness of each item at the end, one column a seed."""
+    return np.stack([np.asarray(curve.points[-1].correct, dtype=np.float64) for curve in curves], axis=1)
+
+
+def difference_rows(study: Study, curves: Mapping[str, list[Curve]]) -> list[dict[str, Any]]:
+    """Each student against each control, its teacher, and each size of the vanilla family, on the same items.
+
+    `curves`: of the arms that are recorded whole. `role` says what the second arm is to the first.
+    """
+    chosen = study.conclusion
+    if chosen is None:
+        return []
+    rows = []
+    for student in chosen.students:
+        teacher = study.arms[student].teacher
+        others = [(arm, "control") for arm in chosen.controls]
+        others += [(teacher, "teacher")] if teacher else []
+        others += [(arm, "vanilla") for arm in chosen.vanilla]
+        for other, role in others:
+            same_items = study.task_of(other) == study.task_of(student)
+            if student in curves and other in curves and other != student and same_items:
+                interval = final_difference(curves[student], curves[other])
+                rows.append({"first": student, "second": other, "role": role, "difference": asdict(interval)})
+    return rows

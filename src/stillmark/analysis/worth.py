@@ -1,0 +1,119 @@
+"""What having an arm's answers takes in all: making it, shared with other students, and answering so many queries.
+
+In FLOPs (counted) or CPU seconds (measured), within a boundary. Everything is worked out from a conclusion, and the
+report's sliders work out the same again in the page (a test holds the two together).
+
+    making(k)   = student + generation + teacher / k + base, those parts that the boundary counts
+    total(k, Q) = making(k) + Q * answer
+    per correct = total / (Q * accuracy)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stillmark.analysis.economics import Way, break_even
+from stillmark.compute.ledger import PARTS_WITHIN, Boundary, Part
+
+RESOURCES = ("flops", "cpu_seconds")
+DEFAULT_QUERIES = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """One arm's costs in one resource, mean over seeds. None is unknown."""
+
+    student: float | None
+    generation: float | None
+    teacher: float | None  # the whole of it, not shared
+    base: float | None
+    answer: float | None  # of one query
+
+    def making(self, boundary: Boundary, students: float) -> float | None:
+        """Making the arm, the teacher shared by so many students."""
+        costs = {Part.STUDENT: self.student, Part.GENERATION: self.generation, Part.BASE: self.base,
+                 Part.TEACHER: None if self.teacher is None else self.teacher / students}  # fmt: skip
+        counted = [costs[part] for part in PARTS_WITHIN[boundary]]
+        return None if any(cost is None for cost in counted) else sum(cost or 0.0 for cost in counted)
+
+
+def parts_of(conclusion: Mapping[str, Any], arm: Mapping[str, Any], resource: str) -> Parts:
+    """The parts of an arm's cost, taken apart again from its costs by boundary."""
+    by_boundary = arm[resource]
+    own, generation, teacher, base = (
+        by_boundary[name] for name in ("student", "generation", "teacher", "base")
+    )
+
+    def less(more: float | None, fewer: float | None) -> float | None:
+        return None if more is None or fewer is None else more - fewer
+
+    shared = less(teacher, generation)
+    answer = arm["answer_flops"] if resource == "flops" else answer_cpu_seconds(conclusion, arm)
+    return Parts(
+        student=own,
+        generation=less(generation, own),
+        teacher=None if shared is None else shared * conclusion["students_per_teacher"],
+        base=less(base, generation),
+        answer=answer,
+    )
+
+
+def answer_cpu_seconds(conclusion: Mapping[str, Any], arm: Mapping[str, Any]) -> float | None:
+    """CPU seconds of one answer at the last checkpoint, measured in batches, on the machine that evaluated."""
+    rows = [row for row in conclusion["ledger"] if (row["arm"], row["part"]) == (arm["arm"], "evaluate")]
+    last = max((row["checkpoint"] for row in rows if row["checkpoint"] is not None), default=None)
+    spent = [row["cpu_seconds"] for row in rows if row["checkpoint"] == last]
+    num_samples: int = sum(arm["outcomes"].values())
+    if not spent or any(seconds is None for seconds in spent) or not num_samples:
+        return None
+    return float(sum(spent)) / num_samples
+
+
+def worth_rows(
+    conclusion: Mapping[str, Any],
+    *,
+    student: str | None,
+    queries: float = DEFAULT_QUERIES,
+    students: float = 1,
+    boundary: str = "student",
+    resource: str = "flops",
+) -> list[dict[str, Any]]:
+    """Each arm's making, answer, total, cost per correct answer, and where it breaks even with the student."""
+    within = Boundary(boundary)
+    parts = {arm["arm"]: parts_of(conclusion, arm, resource) for arm in conclusion["arms"]}
+    ways = {name: Way(name=name, fixed_cost=part.making(within, students), cost_per_query=part.answer)
+            for name, part in parts.items()}  # fmt: skip
+    rows = []
+    for arm in conclusion["arms"]:
+        name, way = arm["arm"], ways[arm["arm"]]
+        share = arm["accuracy"]["value"] if arm["accuracy"] else None
+        known = way.fixed_cost is not None and way.cost_per_query is not None
+        total = way.fixed_cost + queries * way.cost_per_query if known else None  # type: ignore[operator]
+        rows.append(
+            {
+                "arm": name,
+                "accuracy": share,
+                "making": way.fixed_cost,
+                "answer": way.cost_per_query,
+                "total": total,
+                "per_correct": total / (queries * share) if total is not None and share and queries else None,
+                "against": meeting(ways[student], way) if student in ways and student != name else None,
+            }
+        )
+    return rows
+
+
+def meeting(student: Way, other: Way) -> dict[str, Any]:
+    """From how many queries on which of the two is the cheaper to have."""
+    found = break_even(student, other)
+    return {"queries": found.queries, "before": found.cheaper_before, "after": found.cheaper_after}
+
+
+def flip_students(
+    vanilla_flops: float | None, rest_flops: float | None, teacher_flops: float | None
+) -> float | None:
+    """The k at which a ratio is 1: vanilla = rest + teacher / k. Infinity where no sharing is enough, None unknown."""
+    if vanilla_flops is None or rest_flops is None or teacher_flops is None:
+        return None
+    room = vanilla_flops - rest_flops
+    return teacher_flops / room if room > 0 else float("inf")

@@ -1,0 +1,101 @@
+"""Distillation between different tokenizers: universal logit distillation where both have read the same text.
+
+ULD (Boizard et al., arXiv 2402.12030): tokens of two vocabularies cannot be compared, but the shapes of two
+distributions can. Both are sorted from the likeliest token down, and the loss is the sum of |p_(i) -
+q_(i)|, the shorter one filled up with zeros.
+
+Where: after every character at which a token of both tokenizers ends. There both models have read exactly
+the same text and say what follows, so that no probabilities need to be merged. Other positions have no ULD
+loss.
+
+Shape suffixes: L aligned positions, D student's hidden size, E teacher's, V and W the two vocabularies, C
+positions of a chunk, R rows of a block.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from stillmark.distill.divergence import DistillationLoss
+from stillmark.distill.fused import FusedPass
+from stillmark.distill.head import OutputHead, as_head
+from stillmark.distill.losses import blocks_of
+from stillmark.errors import UserError
+
+
+def aligned_positions(
+    student_ends: Sequence[int], teacher_ends: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """The positions, in the student's and the teacher's tokens, after which both have read the same text.
+
+    The ends are the offset in the text after each token. Of several tokens with one end (the bytes of one
+    character, or a special token), the last is the one that has read all of it.
+    """
+    student_last = {end: position for position, end in enumerate(student_ends)}
+    teacher_last = {end: position for position, end in enumerate(teacher_ends)}
+    common = sorted(student_last.keys() & teacher_last.keys() - {0})
+    return [student_last[end] for end in common], [teacher_last[end] for end in common]
+
+
+def token_ends(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
+    """(ids, ends): the tokens of a text, without special tokens, and the character offset after each."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError(
+            f"{type(tokenizer).__name__} does not say which characters a token stands for",
+            "use a fast tokenizer (tokenizer.json)",
+        )
+    encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
+    return encoded["input_ids"], [end for _, end in encoded["offset_mapping"]]
+
+
+def fused_uld(
+    student_hidden_LD: torch.Tensor,
+    student_head: torch.Tensor | OutputHead,
+    teacher_hidden_LE: torch.Tensor,
+    teacher_head: torch.Tensor | OutputHead,
+    *,
+    num_loss_tokens: int | torch.Tensor,
+    temperature: float = 1.0,
+    student_vocab_size: int | None = None,
+    teacher_vocab_size: int | None = None,
+) -> DistillationLoss:
+    """The ULD loss of aligned positions, summed and divided by `num_loss_tokens` (the aligned ones of a
+    step).
+
+    Row i of both is the hidden state after the same text. The vocabulary sizes leave padding rows of the
+    heads out.
+    """
+    if student_hidden_LD.shape[:-1] != teacher_hidden_LE.shape[:-1]:
+        shapes = f"{tuple(student_hidden_LD.shape)} and {tuple(teacher_hidden_LE.shape)}"
+        raise ValueError(f"aligned hidden states come in pairs, not as {shapes}")
+    everywhere = torch.zeros(student_hidden_LD.shape[:-1], dtype=torch.long, device=student_hidden_LD.device)
+    fused = FusedPass(student_hidden_LD, student_head, everywhere, num_loss_tokens, student_vocab_size)
+    teacher = as_head(teacher_head).detach().first_rows(teacher_vocab_size)
+    teacher_LE = fused.at_loss_positions(teacher_hidden_LE)
+
+    def chunk_loss(logits_CV: torch.Tensor, rows: slice) -> tuple[torch.Tensor, None]:
+        chunk_LE = teacher_LE[rows]
+        values = []
+        for block in blocks_of(logits_CV):
+            teacher_RW = logits_CV.new_empty(len(chunk_LE[block]), teacher.num_rows)
+            teacher.project(chunk_LE[block], teacher_RW)
+            values.append(_uld_block(logits_CV[block], teacher_RW, temperature))
+        return torch.cat(values), None
+
+    return fused.run(chunk_loss, num_buffers=1, divergence_scale=1.0)
+
+
+def _uld_block(logits_RV: torch.Tensor, teacher_RW: torch.Tensor, temperature: float) -> torch.Tensor:
+    """The loss of each row; the student's logits become its gradient."""
+    p_RV = logits_RV.div_(temperature).softmax(-1)
+    sorted_p = p_RV.sort(-1, descending=True)
+    sorted_q = teacher_RW.div_(temperature).softmax(-1).sort(-1, descending=True).values
+    shared = min(p_RV.shape[1], sorted_q.shape[1])
+    difference_RV = sorted_p.values
+    difference_RV[:, :shared] -= sorted_q[:, :shared]
+    value = difference_RV.abs().sum(-1) + sorted_q[:, shared:].sum(-1)
+    slope_RV = torch.empty_like(p_RV).scatter_(-1, sorted_p.indices, difference_RV.sign_())
+    mean_R1 = torch.linalg.vecdot(p_RV, slope_RV).unsqueeze(-1)
+    torch.mul(p_RV, slope_RV.sub_(mean_R1), out=logits_RV).div_(temperature)
+    return value

@@ -1,0 +1,263 @@
+"""Checks of a store against itself, with no model: what anyone can work out again from what is recorded.
+
+Replies are scored again, items drawn again from the task, tokens counted again, FLOPs of every answer by formula, the
+plan and its keys from the study's text. What cannot be worked out again is the training itself: its counts are held
+to each other, and its weights are named by hash only.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from stillmark.analysis.lineage import Lineage
+from stillmark.compute.flops import generate_flops
+from stillmark.errors import UserError
+from stillmark.plan import METHOD_VERSION, Job, Plan
+from stillmark.records import ItemRecord, SampleRecord, Store, canonical
+from stillmark.study import Study, study_from_text
+
+Outcome = Literal["agrees", "differs", "not checked"]
+MAX_SHOWN = 5  # differences named one by one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that was worked out again, on how many cases, and where it came out otherwise."""
+
+    name: str
+    outcome: Outcome
+    num_checked: int
+    details: tuple[str, ...] = ()
+
+
+def checked(name: str, num_checked: int, differences: Iterable[str]) -> Check:
+    """`agrees` where there is no difference; the first few are named."""
+    found = list(differences)
+    shown = found[:MAX_SHOWN] + ([f"and {len(found) - MAX_SHOWN:,} more"] if len(found) > MAX_SHOWN else [])
+    return Check(
+        name=name, outcome="differs" if found else "agrees", num_checked=num_checked, details=tuple(shown)
+    )
+
+
+def check_records(store: Store) -> list[Check]:
+    """All checks of a store, in order of what rests on what."""
+    first = [check_file(store), check_study(store)]
+    if any(check.outcome == "differs" for check in first):
+        return [
+            *first,
+            Check(
+                name="records",
+                outcome="not checked",
+                num_checked=0,
+                details=("the file or its study does not agree with itself",),
+            ),
+        ]
+    lineage = Lineage(store)
+    questions = Questions(lineage)
+    return [
+        *first,
+        check_jobs(store, lineage.plan),
+        check_items(store, questions),
+        *check_answers(store, lineage, questions),
+        check_training(store, lineage),
+    ]
+
+
+def check_file(store: Store) -> Check:
+    """SQLite's own check of the file, and that every row's job and item exist."""
+    connection = sqlite3.connect(f"file:{store.path}?mode=ro", uri=True)
+    try:
+        faults = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        faults += [
+            f"a row of {row[0]} refers to a missing row of {row[2]}"
+            for row in connection.execute("PRAGMA foreign_key_check")
+        ]
+    except sqlite3.DatabaseError as error:
+        faults = [str(error)]
+    finally:
+        connection.close()
+    return checked("the records' file is whole", 1, faults)
+
+
+def check_study(store: Store) -> Check:
+    """The stored form of the study and the plan are what its text says."""
+    text, resolved, plan, _ = store.study()
+    try:
+        study = study_from_text(text)
+    except UserError as error:
+        return checked("study and plan follow from the study's text", 1, [str(error)])
+    if not isinstance(study, Study):
+        return checked(
+            "study and plan follow from the study's text", 1, ["it is a study of published figures"]
+        )
+    faults = (
+        []
+        if canonical(study.model_dump()) == canonical(resolved)
+        else ["the stored study is not that of its text"]
+    )
+    stored = {row["key"]: canonical(row) for row in plan}
+    made = {job.key: canonical(job.row()) for job in Plan(study).jobs.values()}
+    faults += [
+        f"job {key} is not as planned"
+        for key in sorted(set(stored) | set(made))
+        if stored.get(key) != made.get(key)
+    ]
+    return checked("study and plan follow from the study's text", 1 + len(made), faults)
+
+
+def check_jobs(store: Store, plan: Plan) -> Check:
+    """Each planned job is recorded whole, under the key that is the hash of its content."""
+    jobs = {job.key: job for job in store.jobs()}
+    faults = []
+    for job in plan.jobs.values():
+        record = jobs.get(job.key)
+        if record is None or record.finished_at is None:
+            faults.append(f"{label(job)}: not recorded whole")
+            continue
+        content = {
+            "version": METHOD_VERSION,
+            "stage": record.stage,
+            "inputs": record.inputs,
+            "needs": job.needs,
+        }
+        if hashlib.sha256(canonical(content).encode()).hexdigest()[:24] != job.key:
+            faults.append(f"{label(job)}: its inputs are not those of its key")
+    return checked("jobs are recorded whole, under the hash of their inputs", len(plan.jobs), faults)
+
+
+def label(job: Job) -> str:
+    at = "" if job.checkpoint is None else f" checkpoint {job.checkpoint}"
+    return f"{job.stage} {job.arm} seed {job.seed}{at}"
+
+
+class Questions:
+    """The items that the tasks themselves draw for each job, in order, by id."""
+
+    def __init__(self, lineage: Lineage) -> None:
+        self.lineage = lineage
+        self.jobs = [job for job in lineage.plan.jobs.values() if job.stage != "train"]
+        self._drawn: dict[str, dict[str, ItemRecord]] = {}
+
+    def of(self, job: Job) -> dict[str, ItemRecord]:
+        name = self.lineage.study.task_of(job.arm)
+        task = self.lineage.plan.tasks[name]
+        is_training = job.stage == "generate"
+        source = [name, job.inputs["traces"], job.seed] if is_training else [name, job.inputs["split"]]
+        if canonical(source) not in self._drawn:
+            if is_training:
+                prompts = job.inputs["traces"]["prompts"]
+                samples = [task.training_sample(job.seed, index) for index in range(prompts)]
+            else:
+                samples = task.held_out_samples(job.inputs["split"])
+            items = [sample.item(name) for sample in samples]
+            self._drawn[canonical(source)] = {item.item_id: item for item in items}
+        return self._drawn[canonical(source)]
+
+
+def check_items(store: Store, questions: Questions) -> Check:
+    """Every item is the task's own, and none that is trained on is asked in evaluation."""
+    items = store.items()
+    training: dict[str, ItemRecord] = {}
+    held_out: dict[str, ItemRecord] = {}
+    for job in questions.jobs:
+        (training if job.stage == "generate" else held_out).update(questions.of(job))
+    wanted = training | held_out
+    faults = [
+        f"item {key} is not as the task draws it" for key, item in wanted.items() if items.get(key) != item
+    ]
+    faults += [
+        f"item {key} is in training and in evaluation" for key in sorted(set(training) & set(held_out))
+    ]
+    return checked("items are the task's own; evaluation is held out", len(wanted), faults)
+
+
+def check_answers(store: Store, lineage: Lineage, questions: Questions) -> list[Check]:
+    """Every job's replies: whether all are there, scored again, tokens and FLOPs counted again. One job at a time."""
+    items = store.items()
+    missing: list[str] = []
+    scores: list[str] = []
+    tokens: list[str] = []
+    flops: list[str] = []
+    num_samples = 0
+    for job in questions.jobs:
+        samples = store.samples(job.key)
+        num_samples += len(samples)
+        missing += missing_samples(job, samples, list(questions.of(job)))
+        for sample in samples:
+            item = items[sample.item_id]
+            scores += score_fault(lineage, job, item, sample)
+            tokens += token_fault(job, item, sample)
+        flops += flops_fault(store, lineage, job, samples)
+    num_jobs = len(questions.jobs)
+    return [
+        checked("every item is answered, and once", num_jobs, missing),
+        checked("replies, scored again", num_samples, scores),
+        checked("tokens, counted again", num_samples, tokens),
+        checked("FLOPs of answers, counted again", num_jobs, flops),
+    ]
+
+
+def missing_samples(job: Job, samples: list[SampleRecord], expected: list[str]) -> list[str]:
+    repeats = job.inputs["traces"]["samples_per_prompt"] if job.stage == "generate" else 1
+    wanted = [(key, place, repeat) for place, key in enumerate(expected) for repeat in range(repeats)]
+    found = [(sample.item_id, sample.position, sample.repeat) for sample in samples]
+    if found == wanted:
+        return []
+    return [f"{label(job)}: {len(found):,} samples, not the {len(wanted):,} that were asked for"]
+
+
+def score_fault(lineage: Lineage, job: Job, item: ItemRecord, sample: SampleRecord) -> list[str]:
+    outcome = lineage.plan.tasks[item.task].score(sample.response, item.target, sample.stop_reason)
+    if outcome is sample.outcome:
+        return []
+    return [f"{label(job)}, item {item.item_id}: recorded {sample.outcome}, scored again {outcome}"]
+
+
+def token_fault(job: Job, item: ItemRecord, sample: SampleRecord) -> list[str]:
+    """With the studies' word-level tokenizer a word is a token, <bos> opens a prompt, <eos> ends a whole reply."""
+    prompt = len(item.prompt.split()) + 1
+    written = len(sample.response.split()) + (sample.stop_reason != "length")
+    if (prompt, written) == (sample.prompt_tokens, sample.generated_tokens):
+        return []
+    recorded = f"{sample.prompt_tokens} + {sample.generated_tokens}"
+    return [f"{label(job)}, item {item.item_id}: recorded {recorded} tokens, counted {prompt} + {written}"]
+
+
+def flops_fault(store: Store, lineage: Lineage, job: Job, samples: list[SampleRecord]) -> list[str]:
+    """FLOPs of generation and evaluation by formula from the token counts, against the ledger."""
+    shape = lineage.plan.shape(job.arm)
+    flops = sum(
+        generate_flops(shape, prompt_tokens=sample.prompt_tokens, new_tokens=sample.generated_tokens)
+        for sample in samples
+    )
+    tokens = sum(sample.prompt_tokens + sample.generated_tokens for sample in samples)
+    entries = store.ledger(job.key)
+    recorded = (sum(entry.flops or 0 for entry in entries), sum(entry.tokens or 0 for entry in entries))
+    if recorded == (flops, tokens):
+        return []
+    return [
+        f"{label(job)}: recorded {recorded[0]:,} FLOPs of {recorded[1]:,} tokens, counted {flops:,} of {tokens:,}"
+    ]
+
+
+def check_training(store: Store, lineage: Lineage) -> Check:
+    """A checkpoint's counts are the sums of the ledger up to it, and the last one keeps the budget."""
+    faults, num_checked = [], 0
+    for (arm, seed), key in lineage.plan.train_keys.items():
+        entries = [entry for entry in store.ledger(key) if entry.part == "train"]
+        recipe = lineage.study.arms[arm].recipe
+        rows = store.checkpoints(key)
+        for row in rows:
+            num_checked += 1
+            until = [entry for entry in entries if entry.index <= row.index]
+            sums = (sum(entry.flops or 0 for entry in until), sum(entry.tokens or 0 for entry in until))
+            if sums != (row.train_flops, row.tokens):
+                faults.append(
+                    f"train {arm} seed {seed} checkpoint {row.index}: {row.train_flops:,} FLOPs and {row.tokens:,} "
+                    f"tokens, but the ledger adds up to {sums[0]:,} and {sums[1]:,}"
+                )
+        if len(rows) != recipe.checkpoints or rows[-1].train_flops < recipe.train_flops * (1 - 1e-9) - 1:
+            faults.append(f"train {arm} seed {seed}: not trained to the end of its budget")
+    return checked("training's counts add up (its steps cannot be worked out again)", num_checked, faults)

@@ -1,0 +1,65 @@
+"""Chooses the samples that the page lets one read: items with what every arm replied, those first where arms disagree.
+
+All of them where they fit; else a fixed choice, and the page says of how many.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from stillmark.analysis.lineage import Lineage
+from stillmark.records import Outcome, Store
+from stillmark.report import words
+
+OUTCOME_ORDER = tuple(str(outcome) for outcome in Outcome)
+BUDGET_CHARACTERS = 900_000  # of prompts and replies on the page
+MAX_ITEMS = 2000
+MAX_REPLY = 2000  # characters of one reply
+
+
+def browse(store: Store, conclusion: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Items with the replies of all arms at their last checkpoint, first seed; None where no arm is recorded whole."""
+    if not conclusion["arms"]:
+        return None
+    lineage = Lineage(store)
+    seed = conclusion["seeds"][0]
+    names = [arm["arm"] for arm in conclusion["arms"]]
+    jobs = {name: last_evaluation(lineage, name, seed) for name in names}
+    first = lineage.study.task_of(names[0])
+    names = [name for name in names if lineage.study.task_of(name) == first]
+    order = reading_order([store.outcomes(jobs[name]) for name in names])
+    chosen = order[:MAX_ITEMS]
+    replies = {name: store.replies(jobs[name], chosen) for name in names}
+    known = store.items()
+    shown: list[dict[str, Any]] = []
+    spent = 0
+    for position in chosen:
+        samples = [replies[name][position] for name in names]
+        item = known[samples[0].item_id]
+        row = {
+            "level": item.level,
+            "prompt": words.visible_text(item.prompt, MAX_REPLY),
+            "target": words.visible_text(item.target, MAX_REPLY),
+            "replies": [[OUTCOME_ORDER.index(str(sample.outcome)), words.visible_text(sample.response, MAX_REPLY)]
+                        for sample in samples],
+        }  # fmt: skip
+        spent += len(json.dumps(row))
+        if spent > BUDGET_CHARACTERS and shown:
+            break
+        shown.append(row)
+    return {"seed": seed, "arms": names, "num_items": len(order), "items": shown}
+
+
+def last_evaluation(lineage: Lineage, arm: str, seed: int) -> str:
+    """Key of the job that asked the arm's last checkpoint."""
+    return lineage.evaluation(arm, seed, lineage.study.arms[arm].recipe.checkpoints - 1).key
+
+
+def reading_order(outcomes: list[list[Outcome]]) -> list[int]:
+    """Positions of the items: those that arms disagree on first, else as they come."""
+    is_right = np.array([[outcome is Outcome.CORRECT for outcome in row] for row in outcomes])
+    share = is_right.mean(axis=0)
+    disagreement = np.minimum(share, 1 - share)
+    return [int(position) for position in np.argsort(-disagreement, kind="stable")]

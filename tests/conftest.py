@@ -1,0 +1,32 @@
+"""The tiny study, run once a session through the command line: what a user's first run leaves behind."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TINY = ROOT / "studies" / "tiny.yaml"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+
+
+def stillmark(*arguments: str | Path) -> list[str]:
+    """The command line of `stillmark` with these arguments, in the environment of the tests."""
+    return [sys.executable, "-c", "from stillmark.cli import main; main()", *map(str, arguments)]
+
+
+def run_stillmark(*arguments: str | Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        stillmark(*arguments), env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished tiny study. Tests must not change it."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    done = run_stillmark("run", TINY, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder

@@ -1,0 +1,62 @@
+"""ULD against a dense autograd one, and its alignment against texts read by hand."""
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from stillmark.distill import fused as machinery
+from stillmark.distill.cross_tokenizer import aligned_positions, fused_uld, token_ends
+
+
+@pytest.mark.parametrize(("student_size", "teacher_size"), [(31, 20), (20, 31), (25, 25)])
+@pytest.mark.parametrize("temperature", [1.0, 1.7])
+def test_agrees_with_dense_autograd(student_size, teacher_size, temperature, monkeypatch):
+    monkeypatch.setattr(machinery, "CHUNK_BYTES", 1)
+    g = torch.Generator().manual_seed(0)
+    shapes = [(19, 6), (student_size, 6), (19, 4), (teacher_size, 4)]
+    hidden, head, teacher_hidden, teacher_head = (
+        torch.randn(*shape, generator=g, dtype=torch.float64) for shape in shapes
+    )
+    hidden.requires_grad_()
+    head.requires_grad_()
+    p = (hidden @ head.T / temperature).softmax(-1).sort(-1, descending=True).values
+    q = (teacher_hidden @ teacher_head.T / temperature).softmax(-1).sort(-1, descending=True).values
+    width = max(student_size, teacher_size)
+    p, q = (torch.nn.functional.pad(x, (0, width - x.shape[1])) for x in (p, q))
+    expected = (p - q).abs().sum() / 30
+    result = fused_uld(
+        hidden, head, teacher_hidden, teacher_head, num_loss_tokens=30, temperature=temperature
+    )
+    torch.testing.assert_close(result.loss, expected, rtol=1e-12, atol=0)
+    wanted = torch.autograd.grad(expected, [hidden, head])
+    got = torch.autograd.grad(result.loss, [hidden, head])
+    torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_a_permuted_vocabulary_is_no_difference():
+    logits = torch.randn(5, 12, generator=torch.Generator().manual_seed(0))
+    loss = fused_uld(logits, torch.eye(12), logits, torch.eye(12)[torch.randperm(12)], num_loss_tokens=5)
+    assert loss.loss.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_alignment_by_hand():
+    #          the cat's  ->  "the" " cat" "'s"  and  "the" " c" "at'" "s"
+    assert aligned_positions([3, 7, 9], [3, 5, 8, 9]) == ([0, 2], [0, 3])
+    # One character as three byte tokens: only after the last has all of it been read.
+    assert aligned_positions([1, 1, 1, 2], [1, 2]) == ([2, 3], [0, 1])
+    assert aligned_positions([2], [1]) == ([], [])
+
+
+def test_two_tokenizers_of_one_text():
+    def tokenizer(pattern):
+        backend = Tokenizer(models.WordLevel(vocab={"?": 0}, unk_token="?"))
+        backend.pre_tokenizer = pre_tokenizers.Split(pattern, "isolated")
+        return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="?")
+
+    text = "ab cd-ef"
+    _, student = token_ends(tokenizer(" "), text)
+    _, teacher = token_ends(tokenizer("-"), text)
+    assert student == [2, 3, 8]
+    assert teacher == [5, 6, 8]
+    assert aligned_positions(student, teacher) == ([2], [2])
