@@ -13,6 +13,7 @@ from stillmark.profiling.summary import Figure, SettingSummary
 UNKNOWN = "unknown"
 STYLES = {"VALID": "green", "INVALID": "bold red", "does not fit": "yellow", "failed": "bold red"}
 SETTINGS_PER_TABLE = 3
+BUSY_CORES = 0.1
 
 # (row, metric, scale); a second metric is the bound that stands beside the first
 ROWS: tuple[tuple[str, str, float], ...] = (
@@ -112,6 +113,8 @@ def notes(session: Session, summaries: list[SettingSummary], ceilings: dict[str,
         if c.flops_per_second and c.bytes_per_second:
             flops, rate = c.flops_per_second / 1e9, c.bytes_per_second / 1e9
             yield f"ceilings measured here, {c.threads} threads: {flops:.0f} GFLOP/s float32, {rate:.1f} GB/s"
+            if c.foreign_cores is not None and c.foreign_cores > BUSY_CORES:
+                yield f"others used {c.foreign_cores:.2f} cores meanwhile: ceilings too low, MFU and MBU too high"
     for moment, noise in (("before", session.before), ("after", session.after)):
         state = noise.state
         parts = (

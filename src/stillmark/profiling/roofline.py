@@ -14,10 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 
 from stillmark.profiling.constraints import environment
+from stillmark.profiling.machine import cpu_books, foreign_cores, own_cpu_seconds
 
 MATMUL_SIZE = 1536
 BUFFER_BYTES = 384 * 2**20  # beyond any cache of a laptop or an edge board
@@ -34,6 +35,9 @@ class Ceilings:
     bytes_per_second: float | None
     """Reading memory once: a matrix-vector product or a sum over 384 MiB, whichever is faster."""
 
+    foreign_cores: float | None = None
+    """Cores that others kept busy meanwhile: with any, the ceilings are too low, and utilisations too high."""
+
     def bound_seconds(self, flops: float | None, num_bytes: float | None) -> float | None:
         """The least time for that work; None where a side is unknown."""
         if None in (flops, num_bytes, self.flops_per_second, self.bytes_per_second):
@@ -49,10 +53,12 @@ class Ceilings:
 def measured_ceilings(threads: int) -> Ceilings:
     """In a child process with that many threads; once a session for each number."""
     command = [sys.executable, "-m", "stillmark.profiling.roofline", str(threads)]
+    books, own = cpu_books(), own_cpu_seconds()
     done = subprocess.run(command, capture_output=True, text=True, env=environment(threads), check=False)
+    foreign = foreign_cores(books, cpu_books(), own_cpu_seconds() - own)
     if done.returncode:
         return Ceilings(threads=threads, flops_per_second=None, bytes_per_second=None)
-    return Ceilings(**json.loads(done.stdout.splitlines()[-1]))
+    return replace(Ceilings(**json.loads(done.stdout.splitlines()[-1])), foreign_cores=foreign)
 
 
 def probe(threads: int) -> Ceilings:
