@@ -36,7 +36,8 @@ def checked(name: str, num_checked: int, differences: Iterable[str]) -> Check:
     """`agrees` where there is no difference; the first few are named."""
     found = list(differences)
     shown = found[:MAX_SHOWN] + ([f"and {len(found) - MAX_SHOWN:,} more"] if len(found) > MAX_SHOWN else [])
-    return Check(name=name, outcome="differs" if found else "agrees", num_checked=num_checked, details=tuple(shown))  # fmt: skip
+    outcome: Outcome = "differs" if found else "agrees"
+    return Check(name=name, outcome=outcome, num_checked=num_checked, details=tuple(shown))
 
 
 def check_records(store: Store) -> list[Check]:
@@ -88,7 +89,8 @@ def check_study(store: Store) -> Check:
     )
     stored = {row["key"]: canonical(row) for row in plan}
     made = {job.key: canonical(job.row()) for job in Plan(study).jobs.values()}
-    faults += [f"job {key} is not as planned" for key in sorted(set(stored) | set(made)) if stored.get(key) != made.get(key)]  # fmt: skip
+    both = sorted(set(stored) | set(made))
+    faults += [f"job {key} is not as planned" for key in both if stored.get(key) != made.get(key)]
     return checked("study and plan follow from the study's text", 1 + len(made), faults)
 
 
@@ -237,8 +239,8 @@ def check_training(store: Store, lineage: Lineage) -> Check:
             until = [entry for entry in entries if entry.index <= row.index]
             sums = (sum(entry.flops or 0 for entry in until), sum(entry.tokens or 0 for entry in until))
             if sums != (row.train_flops, row.tokens):
-                faults.append(f"train {arm} seed {seed} checkpoint {row.index}: {row.train_flops:,} FLOPs and {row.tokens:,} "
-                              f"tokens, but the ledger adds up to {sums[0]:,} and {sums[1]:,}")  # fmt: skip
+                faults.append(f"train {arm} seed {seed} checkpoint {row.index}: {row.train_flops:,} FLOPs and "
+                              f"{row.tokens:,} tokens, but the ledger sums to {sums[0]:,} and {sums[1]:,}")  # fmt: skip
         if len(rows) != recipe.checkpoints or rows[-1].train_flops < recipe.train_flops * (1 - 1e-9) - 1:
             faults.append(f"train {arm} seed {seed}: not trained to the end of its budget")
     return checked("training's counts add up (its steps cannot be worked out again)", num_checked, faults)

@@ -112,7 +112,9 @@ def verify_records(folder: Path, files: dict[str, bytes]) -> list[Check]:
         checks += attempted("study.yaml is the study that was run", lambda: [check_text(store, files)])
         if any(check.outcome == "not checked" for check in checks):
             return checks
-        return checks + attempted("the conclusion and what follows from it", lambda: check_derived(store, files))
+        return checks + attempted(
+            "the conclusion and what follows from it", lambda: check_derived(store, files)
+        )
     finally:
         store.close()
 
