@@ -15,8 +15,10 @@ CPU.
     # one run, in either environment; prints one JSON line
     python benchmarks/distillation.py run --engine stillmark --vocab 8192 --beta 0.5 --threads 1
     VENV_TRL/bin/python benchmarks/distillation.py run --engine trl --vocab 8192 --beta 0.5 --threads 1
-    # all of them, alternating, into benchmarks/distillation.json and a table for benchmarks/distillation.md
+    # all of them, alternating, into benchmarks/distillation.jsonl; then the table for
+    # benchmarks/distillation.md
     python benchmarks/distillation.py all --trl-python VENV_TRL/bin/python [--smollm2 DIR]
+    python benchmarks/distillation.py table
 """
 
 import argparse
@@ -379,9 +381,39 @@ def run_all(options: argparse.Namespace) -> None:
                     print(json.dumps(row), flush=True)
 
 
+def table(path: Path) -> str:
+    """Markdown, one line a training: each side's tokens per processor second and peak memory, and the
+    ratios.
+    """
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    found = {}
+    for row in rows:  # of repeats, the last
+        found[row["vocab"], row["threads"], row["beta"], row["engine"], row["signal"]] = row
+    lines = [
+        "| V | threads | beta | TRL tok/s | Stillmark tok/s | ratio | cached tok/s | / live "
+        "| TRL MB | Stillmark MB | ratio | of matmul peak |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for vocab, threads, beta in dict.fromkeys(key[:3] for key in found):
+        sides = [
+            found.get((vocab, threads, beta, *side))
+            for side in (("trl", "live"), ("stillmark", "live"), ("stillmark", "cached"))
+        ]
+        if None in sides:
+            continue
+        trl, live, cached = ([row["tokens_per_cpu_second"], row["peak_memory_bytes"] / 1e6] for row in sides)
+        peak_share = sides[1]["model_flops_per_cpu_second"] / sides[1]["matmul_flops_per_cpu_second"]
+        lines.append(
+            f"| {vocab} | {threads} | {beta} | {trl[0]:,.0f} | {live[0]:,.0f} | **{live[0] / trl[0]:.1f}** "
+            f"| {cached[0]:,.0f} | {cached[0] / live[0]:.1f} | {trl[1]:,.0f} | {live[1]:,.0f} "
+            f"| {live[1] / trl[1]:.2f} | {peak_share:.0%} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["run", "all"])
+    parser.add_argument("what", choices=["run", "all", "table"])
     parser.add_argument("--engine", default="stillmark", choices=["stillmark", "trl"])
     parser.add_argument("--signal", default="live", choices=["live", "cached"])
     parser.add_argument("--vocab", default="8192", help="a size, or `smollm2`")
@@ -400,6 +432,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "all":
         run_all(options)
+        return
+    if options.what == "table":
+        print(table(Path(options.output)))
         return
     import torch
 

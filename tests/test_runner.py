@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 import time
@@ -9,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import ENVIRONMENT, TINY, run_stillmark, stillmark
 
-from conftest import ENVIRONMENT, TINY, run_stillmark, stillmark
 from stillmark.compute.flops import generate_flops
 from stillmark.plan import Plan
 from stillmark.records import Outcome, Store
@@ -139,11 +140,14 @@ def test_ctrl_c_ends_cleanly_and_keeps_what_is_recorded(tmp_path: Path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a background shell's children ignore it
     )
     deadline = time.monotonic() + 60
     while not (folder / "models").is_dir() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on" in stderr

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.backends.tiny import ALPHABET, PACKED, PLAIN, char_tokenizer, tiny_model
 
+from stillmark.backends import attention
 from stillmark.backends.protocol import Sampling, StopReason
 from stillmark.backends.transformers import TransformersBackend
 from stillmark.errors import UserError
@@ -78,6 +79,29 @@ def test_greedy_text_is_that_of_generate(model_type):
             assert reply.text == tokenizer.decode(ids, skip_special_tokens=True)
             assert reply.generated_tokens == len(ids)
             assert reply.stop_reason == (StopReason.STOP if ids[-1] == 1 else StopReason.LENGTH)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral"])
+def test_attention_in_memory_is_the_same(model_type, monkeypatch):
+    """What runs on other devices than a CPU, in blocks of a few queries."""
+    model, tokenizer = tiny_model(model_type), char_tokenizer()
+    requests = requests_with_shared_parts()
+    prompts = [prompt for prompt, _ in requests[::5]]
+    backend = TransformersBackend(model, tokenizer)
+    expected = backend.loglikelihood(requests), backend.generate(prompts, Sampling(max_new_tokens=8))
+    monkeypatch.setattr(attention, "has_cpu_kernels", lambda states: False)
+    monkeypatch.setattr(attention, "MAX_SCORE_ELEMENTS", 1000)
+    results, replies = backend.loglikelihood(requests), backend.generate(prompts, Sampling(max_new_tokens=8))
+    for a, b in zip(results, expected[0], strict=True):
+        assert a.loglikelihood == pytest.approx(b.loglikelihood, abs=1e-3)
+    assert [row[0].text for row in replies] == [row[0].text for row in expected[1]]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_number_formats_pack(dtype):
+    backend = TransformersBackend(tiny_model("gemma2", scale=0.1).to(dtype), char_tokenizer(), path="packed")
+    [[reply]] = backend.generate(["abc"], Sampling(max_new_tokens=4))
+    assert reply.generated_tokens == 4 or reply.stop_reason == StopReason.STOP
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gemma2", "mamba"])

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from conftest import run_stillmark
+from tests.conftest import run_stillmark
 
 LLAMA_8B = {
     "model_type": "llama", "vocab_size": 128256, "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,

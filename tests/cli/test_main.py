@@ -5,8 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-from conftest import ENVIRONMENT, TINY, run_stillmark, stillmark
+from tests.conftest import ENVIRONMENT, TINY, run_stillmark, stillmark
 
 
 def test_check_says_what_would_be_run_as_json():

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from architectures import CONFIGS
+from tests.compute.architectures import CONFIGS
 
 from stillmark.compute.backward import lora_params
 from stillmark.compute.flops import Frozen, Lora, Recompute, forward_flops, train_flops

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from architectures import CASES, CONFIGS
+from tests.compute.architectures import CASES, CONFIGS
 
 from stillmark.compute.shapes import FAMILIES, load_shape, shape_from_config
 from stillmark.errors import UserError

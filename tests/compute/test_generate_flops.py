@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from architectures import CONFIGS
+from tests.compute.architectures import CONFIGS
 
 from stillmark.compute.flops import decode_flops, generate_flops, prefill_flops
 from stillmark.compute.shapes import shape_from_config

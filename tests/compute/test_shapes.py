@@ -8,7 +8,7 @@ computes and masks; hence `without_windows()`. What the formula counts and the c
 from typing import Any
 
 import pytest
-from architectures import CASES, CONFIGS
+from tests.compute.architectures import CASES, CONFIGS
 
 from stillmark.compute.flops import forward_flops, train_flops
 from stillmark.compute.shapes import FAMILIES, shape_from_config

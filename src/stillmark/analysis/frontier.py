@@ -166,8 +166,7 @@ def compute_ratios(
     numerator = [arm for arm in arms if arm.arm in above]
     denominator = [arm for arm in arms if arm.arm not in above]
     return [
-        ratio_at(numerator, denominator, accuracy, chance, monotone, confidence)
-        for accuracy in at_accuracies
+        ratio_at(numerator, denominator, accuracy, chance, monotone, confidence) for accuracy in at_accuracies
     ]
 
 

@@ -64,7 +64,7 @@ def answer_cpu_seconds(conclusion: Mapping[str, Any], arm: Mapping[str, Any]) ->
     rows = [row for row in conclusion["ledger"] if (row["arm"], row["part"]) == (arm["arm"], "evaluate")]
     last = max((row["checkpoint"] for row in rows if row["checkpoint"] is not None), default=None)
     spent = [row["cpu_seconds"] for row in rows if row["checkpoint"] == last]
-    num_samples = sum(arm["outcomes"].values())
+    num_samples: int = sum(arm["outcomes"].values())
     if not spent or any(seconds is None for seconds in spent) or not num_samples:
         return None
     return float(sum(spent)) / num_samples

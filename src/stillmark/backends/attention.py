@@ -36,7 +36,7 @@ def attend_block(
     if softcap is None and suits_products(query_NKQD, key_NKSD, value_NKSD):
         return _attend_by_head(query_NKQD[0], key_NKSD[0], value_NKSD[0], scaling, mask_NKQS)
     is_fused = (
-        query_NKQD.device.type == "cpu"
+        has_cpu_kernels(query_NKQD)
         and softcap is None
         and query_NKQD.shape[-1] == value_NKSD.shape[-1]
         and query_NKQD.shape[2] > 8
@@ -66,11 +66,17 @@ def attend_block(
     return torch.cat([part[0] for part in parts], 2), torch.cat([part[1] for part in parts], 2)
 
 
+def has_cpu_kernels(states: torch.Tensor) -> bool:
+    """Whether attention can use the CPU's own kernels, which give the log-sum-exp; else it is done in memory."""
+    is_on_cpu: bool = states.device.type == "cpu"
+    return is_on_cpu
+
+
 def suits_products(query_NKQD: torch.Tensor, key_NKSD: torch.Tensor, value_NKSD: torch.Tensor) -> bool:
     """Whether two large products a head beat the fused kernel (which uses the slower library, kernels.py)."""
     return (
         query_NKQD.shape[0] == 1
-        and query_NKQD.device.type == "cpu"
+        and has_cpu_kernels(query_NKQD)
         and query_NKQD.dtype == torch.float32
         and query_NKQD.shape[2] >= MIN_PRODUCT_SIDE
         and key_NKSD.shape[2] >= MIN_PRODUCT_SIDE
@@ -127,7 +133,7 @@ def causal_block(
     query_NHTD: torch.Tensor, key_NKTD: torch.Tensor, value_NKTD: torch.Tensor, *, scaling: float
 ) -> Partial | None:
     """Attention of tokens to themselves and those before, or None where there is no fused kernel for it."""
-    if query_NHTD.device.type != "cpu" or query_NHTD.shape[-1] != value_NKTD.shape[-1]:
+    if not has_cpu_kernels(query_NHTD) or query_NHTD.shape[-1] != value_NKTD.shape[-1]:
         return None
     num_groups = query_NHTD.shape[1] // key_NKTD.shape[1]
     if num_groups > 1:

@@ -37,6 +37,14 @@ class Reply:
     prefill_seconds: float | None = None  # this reply's share of its batch
     decode_seconds: float | None = None
     error: str | None = None
+    thinking_text: str | None = None  # where the engine hands it over apart from the text
+    thinking_tokens: int | None = None  # of generated_tokens, as the engine counted them
+    cached_tokens: int | None = None  # of prompt_tokens, which the engine did not compute again
+    ttft_seconds: float | None = None  # from sending the request to the first token; streamed replies alone
+    request_seconds: float | None = None  # of a remote engine's last attempt, network and queue included
+    price_usd: float | None = None  # by the endpoint's price list; failed attempts are not in it
+    num_attempts: int | None = None  # of a remote engine: 1 where nothing failed
+    served_model: str | None = None  # the model's name as the endpoint told it
 
 
 @dataclass(frozen=True, kw_only=True)

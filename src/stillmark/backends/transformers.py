@@ -27,8 +27,8 @@ from stillmark.errors import UserError
 
 DEFAULT_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 MAX_LOGIT_ELEMENTS = 1 << 24  # of one pass: 64 MiB in float32
-MAX_ROWS = 256
-MIN_ROW_BYTES = 64 << 20
+MAX_ROWS = 512
+MIN_ROW_BYTES = 128 << 20
 FREE_MEMORY_SHARE = 0.5
 UNLIMITED_TOKENS = 1 << 40
 
@@ -67,7 +67,10 @@ class TransformersBackend:
 
         Prompts that are equal get equal replies, as sample i depends on (seed, prompt, i) alone.
         """
-        prompt_ids = self.codec.encode_prompts(prompts)
+        return self.generate_from_tokens(self.codec.encode_prompts(prompts), sampling)
+
+    def generate_from_tokens(self, prompt_ids: Sequence[TokenIds], sampling: Sampling) -> list[list[Reply]]:
+        """As `generate`, from prompts that are token ids already."""
         times_asked = Counter(prompt_ids)
         # Greedy samples are all the same text
         num_written = 1 if sampling.temperature == 0 else sampling.num_samples
@@ -95,7 +98,10 @@ class TransformersBackend:
         Where both do not fit the model's window, the prompt loses tokens from its left, and the result says
         how many (`truncated_tokens`).
         """
-        whole = self.codec.encode_pairs(requests)
+        return self.loglikelihood_of_tokens(self.codec.encode_pairs(requests))
+
+    def loglikelihood_of_tokens(self, whole: Sequence[tuple[TokenIds, TokenIds]]) -> list[Loglikelihood]:
+        """As `loglikelihood`, from pairs of token ids."""
         pairs = [self._fitted(*pair) for pair in whole]
         times_asked = Counter(pairs)
         unique = list(times_asked)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stillmark.cli.disclose import DISCLOSE_EPILOG, VERIFY_EPILOG, disclose_command, verify_command
+from stillmark.cli.evaluate import EVAL_EPILOG, RESCORE_EPILOG, evaluate_command, rescore_command
 from stillmark.cli.flops import FLOPS_EPILOG, flops_command
 from stillmark.cli.plan import PLAN_EPILOG, plan_command
+from stillmark.cli.profile import PROFILE_EPILOG, profile_command
 from stillmark.cli.published import app as published_app
 from stillmark.errors import UserError
 
@@ -111,6 +113,9 @@ app.command("disclose", epilog=DISCLOSE_EPILOG)(disclose_command)
 app.command("verify", epilog=VERIFY_EPILOG)(verify_command)
 app.command("plan", epilog=PLAN_EPILOG)(plan_command)
 app.command("flops", epilog=FLOPS_EPILOG)(flops_command)
+app.command("eval", epilog=EVAL_EPILOG)(evaluate_command)
+app.command("rescore", epilog=RESCORE_EPILOG)(rescore_command)
+app.command("profile", epilog=PROFILE_EPILOG)(profile_command)
 app.add_typer(published_app, name="published")
 
 

@@ -1,4 +1,4 @@
-"""The records and the store: one SQLite file a study, so that nothing is lost or doubled.
+"""The store: one SQLite file a study, so that nothing is lost or doubled.
 
 Everything that was observed is a row under the key of the job that observed it. Rows have unique keys and come in
 transactions: after `kill -9` the file holds whole steps of work and no half ones.
@@ -8,105 +8,26 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from stillmark.errors import UserError
+from stillmark.records.rows import (
+    CheckpointRecord,
+    ItemRecord,
+    JobRecord,
+    LedgerEntry,
+    Method,
+    Outcome,
+    SampleDetail,
+    SampleRecord,
+    TextScore,
+)
 
 FORMAT = 1  # of the store; a file of another format is refused
-
-
-class Outcome(StrEnum):
-    """How a sample ended: exactly one of these."""
-
-    CORRECT = "correct"
-    WRONG = "wrong"
-    TRUNCATED = "truncated"  # max_new_tokens was reached before an answer
-    UNPARSED = "unparsed"  # the model stopped, and no answer could be read
-    ERROR = "error"  # the harness failed, not the model
-
-
-class Method(StrEnum):
-    """How a number was obtained. Two sides of a ratio must match."""
-
-    MEASURED = "measured"
-    COUNTED = "counted"
-    PUBLISHED = "published"
-    ESTIMATED = "estimated"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ItemRecord:
-    """What was asked. `item_id` is a hash of task and prompt, so equal questions are one item."""
-
-    item_id: str
-    task: str
-    level: int
-    prompt: str
-    target: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleRecord:
-    """What a model replied to one item."""
-
-    job_key: str
-    item_id: str
-    repeat: int
-    position: int  # of the item in the job
-    response: str
-    outcome: Outcome
-    stop_reason: str
-    prompt_tokens: int
-    generated_tokens: int
-    seconds: float | None  # its share of the batch that it ran in
-
-
-@dataclass(frozen=True, kw_only=True)
-class LedgerEntry:
-    """Compute that one part of a job took: `index` numbers the pieces in which it was recorded."""
-
-    job_key: str
-    part: str  # train | teacher_forward | generate | evaluate
-    index: int
-    flops: int | None
-    flops_method: Method
-    tokens: int | None  # of text; padding left out
-    positions: int | None  # that were run; padding counted, as the machine computes it
-    seconds: float | None  # wall, measured
-    cpu_seconds: float | None  # of this process, all threads, measured
-    device: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointRecord:
-    """A model on the way: where it lies, and what this job had spent when it was written."""
-
-    job_key: str
-    index: int
-    step: int
-    samples_seen: int
-    tokens: int
-    train_flops: int
-    loss: float  # mean nats a loss token since the checkpoint before
-    path: str  # relative to the store's folder
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobRecord:
-    """One job that was begun: what it was told, on what, when."""
-
-    key: str
-    stage: str
-    inputs: dict[str, Any]
-    provenance: dict[str, Any]
-    started_at: str
-    finished_at: str | None
-
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS study (
@@ -123,6 +44,16 @@ CREATE TABLE IF NOT EXISTS samples (
   position INTEGER NOT NULL, response TEXT NOT NULL, outcome TEXT NOT NULL, stop_reason TEXT NOT NULL,
   prompt_tokens INTEGER NOT NULL, generated_tokens INTEGER NOT NULL, seconds REAL,
   PRIMARY KEY (job_key, item_id, repeat)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sample_details (
+  job_key TEXT NOT NULL, item_id TEXT NOT NULL, repeat INTEGER NOT NULL, prompt_sha256 TEXT NOT NULL, extracted TEXT,
+  extractor TEXT, grades TEXT NOT NULL, nats TEXT, cuts TEXT, thinking_tokens INTEGER, prefill_seconds REAL,
+  decode_seconds REAL, flops INTEGER, price_usd REAL, is_cached INTEGER NOT NULL, error TEXT,
+  PRIMARY KEY (job_key, item_id, repeat), FOREIGN KEY (job_key, item_id, repeat) REFERENCES samples) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS text_scores (
+  job_key TEXT NOT NULL REFERENCES jobs, "index" INTEGER NOT NULL, nats REAL NOT NULL, tokens INTEGER NOT NULL,
+  num_bytes INTEGER NOT NULL, truncated_tokens INTEGER NOT NULL, seconds REAL, flops INTEGER,
+  PRIMARY KEY (job_key, "index")) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS prompts (sha256 TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ledger (
   job_key TEXT NOT NULL REFERENCES jobs, part TEXT NOT NULL, "index" INTEGER NOT NULL, flops INTEGER,
   flops_method TEXT NOT NULL, tokens INTEGER, positions INTEGER, seconds REAL, cpu_seconds REAL,
@@ -208,7 +139,28 @@ class Store:
         rows = [astuple(item) for item in items]
         self._connection.executemany("INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?, ?)", rows)
 
-    def add(self, *records: SampleRecord | LedgerEntry | CheckpointRecord) -> None:
+    def add_prompts(self, prompts: Mapping[str, str]) -> None:
+        """Prompts as sent, by their SHA-256."""
+        self._connection.executemany("INSERT OR IGNORE INTO prompts VALUES (?, ?)", prompts.items())
+
+    def drop_errors(self, job_key: str) -> None:
+        """Takes out the samples of which asking or grading failed, so that they are asked again."""
+        errors = "job_key = ? AND (job_key, item_id) IN (SELECT job_key, item_id FROM samples WHERE outcome = 'error')"
+        with self._connection:
+            for table in ("sample_details", "samples"):
+                self._connection.execute(f"DELETE FROM {table} WHERE {errors}", (job_key,))
+
+    def regrade(self, sample: SampleRecord, detail: SampleDetail) -> None:
+        """Another outcome for a stored reply; the reply itself never changes."""
+        key = (sample.job_key, sample.item_id, sample.repeat)
+        where = "WHERE job_key = ? AND item_id = ? AND repeat = ?"
+        self._connection.execute(f"UPDATE samples SET outcome = ? {where}", (sample.outcome, *key))
+        self._connection.execute(
+            f"UPDATE sample_details SET extracted = ?, extractor = ?, grades = ?, error = ? {where}",
+            (detail.extracted, detail.extractor, detail.grades, detail.error, *key),
+        )
+
+    def add(self, *records: "Row") -> None:
         """Rows under their job; a row that is there already is an error, never a second one."""
         for record in records:
             values = astuple(record)
@@ -253,6 +205,19 @@ class Store:
         rows = self._rows(SampleRecord, "samples", where, (job_key, *wanted), outcome=Outcome)
         return {row.position: row for row in rows}
 
+    def details(self, job_key: str) -> dict[tuple[str, int], SampleDetail]:
+        """(item, repeat) -> what evaluation knows of the sample."""
+        rows = self._rows(SampleDetail, "sample_details", "job_key = ?", (job_key,))
+        return {(row.item_id, row.repeat): row for row in rows}
+
+    def text_scores(self, job_key: str) -> list[TextScore]:
+        return self._rows(TextScore, "text_scores", 'job_key = ? ORDER BY "index"', (job_key,))
+
+    def prompt(self, sha256: str) -> str | None:
+        """A prompt as it was sent."""
+        row = self._connection.execute("SELECT text FROM prompts WHERE sha256 = ?", (sha256,)).fetchone()
+        return None if row is None else row[0]
+
     def ledger(self, job_key: str) -> list[LedgerEntry]:
         where = 'job_key = ? ORDER BY part, "index"'
         return self._rows(LedgerEntry, "ledger", where, (job_key,), flops_method=Method)
@@ -275,7 +240,14 @@ class Store:
         return records
 
 
-TABLE_OF: dict[type, str] = {SampleRecord: "samples", LedgerEntry: "ledger", CheckpointRecord: "checkpoints"}
+Row = SampleRecord | SampleDetail | TextScore | LedgerEntry | CheckpointRecord
+TABLE_OF: dict[type, str] = {
+    SampleRecord: "samples",
+    SampleDetail: "sample_details",
+    TextScore: "text_scores",
+    LedgerEntry: "ledger",
+    CheckpointRecord: "checkpoints",
+}
 
 
 def columns(kind: Any) -> str:

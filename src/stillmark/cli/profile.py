@@ -1,0 +1,64 @@
+"""`stillmark profile`: how fast, how large and how hungry a model is on this machine, under which limits."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# To mount: app.command("profile", epilog=PROFILE_EPILOG)(profile_command)
+PROFILE_EPILOG = """\b
+Examples:
+  stillmark profile --model student.gguf
+  stillmark profile --model student.gguf --model teacher.gguf --threads 1,2 --memory 1G
+  stillmark profile --model ./student --engine transformers --prompt-tokens 128,1024 --batch 1,4
+  stillmark profile --model http://127.0.0.1:8080/v1 --model-name student --json
+"""
+
+
+def profile_command(
+    model: Annotated[
+        list[str], typer.Option(help="A .gguf, a directory or hub id, or a server's URL; again for more.")
+    ],
+    engine: Annotated[
+        str | None,
+        typer.Option(help="llamacpp, transformers, onnxruntime, openvino or endpoint; found from the model."),
+    ] = None,
+    threads: Annotated[str | None, typer.Option(help="Threads, such as 1,2; all cores if not given.")] = None,
+    prompt_tokens: Annotated[str, typer.Option(help="Prompt lengths, such as 128,512.")] = "256",
+    new_tokens: Annotated[int, typer.Option(help="Tokens written after each prompt.", min=2)] = 64,
+    batch: Annotated[str, typer.Option(help="Requests at once, such as 1,4.")] = "1",
+    context: Annotated[
+        int | None, typer.Option(help="Context that is reserved; what is needed if not given.")
+    ] = None,
+    cores: Annotated[str | None, typer.Option(help="Only these cores, such as 0,1.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory cap of the engine's process, such as 512M.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Real prompts, one a line: answers at their own length.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="The longest real answer.")] = 256,
+    budget: Annotated[float, typer.Option(help="Timed seconds for one arm at one setting.")] = 25,
+    model_name: Annotated[str | None, typer.Option(help="The model's name at an endpoint.")] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Keep each run here; stopped, it goes on from it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False,
+) -> None:
+    """Measure latency, throughput, memory and energy on this machine. A minute for one model."""
+    given = dict(locals())
+    from stillmark.cli.profile_request import ProfileRequest, run_request
+    from stillmark.cli.profile_tables import print_profile
+    from stillmark.profiling.summary import as_dict
+
+    del given["as_json"]
+    session, summaries, ceilings = run_request(
+        ProfileRequest(**given), lambda message: print(f"  {message}", file=sys.stderr)
+    )
+    if as_json:
+        json.dump(as_dict(session, summaries, ceilings), sys.stdout, indent=2, allow_nan=False)
+        print()
+    else:
+        print_profile(session, summaries, ceilings)

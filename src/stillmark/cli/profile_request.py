@@ -1,0 +1,127 @@
+"""From the options of `stillmark profile` to arms, workloads and rules."""
+
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stillmark.compute.hardware import this_device
+from stillmark.errors import UserError
+from stillmark.profiling.constraints import Constraints, bytes_of, check_constraints
+from stillmark.profiling.engines import checked_engine
+from stillmark.profiling.journal import Journal
+from stillmark.profiling.procedure import profile
+from stillmark.profiling.roofline import Ceilings, measured_ceilings
+from stillmark.profiling.session import Arm, Rules, Session
+from stillmark.profiling.summary import SettingSummary, summarise
+from stillmark.profiling.workload import EngineSpec, Workload
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileRequest:
+    """The options, as given."""
+
+    model: list[str]
+    engine: str | None = None
+    threads: str | None = None
+    prompt_tokens: str = "256"
+    new_tokens: int = 64
+    batch: str = "1"
+    context: int | None = None
+    cores: str | None = None
+    memory: str | None = None
+    prompts: Path | None = None
+    max_new_tokens: int = 256
+    budget: float = 25
+    model_name: str | None = None
+    journal: Path | None = None
+
+
+def run_request(
+    request: ProfileRequest, progress: Callable[[str], None]
+) -> tuple[Session, list[SettingSummary], dict[str, Ceilings]]:
+    """Measure what was asked; the ceilings last, so that their heat is not in the runs."""
+    workloads = workloads_of(request)
+    prompts = read_prompts(request.prompts) if request.prompts else []
+    arms = arms_of(request, workloads, bool(prompts))
+    session = profile(
+        arms,
+        workloads,
+        Rules(budget_seconds=request.budget),
+        device=this_device(),
+        prompts=prompts,
+        max_new_tokens=request.max_new_tokens,
+        journal=Journal(request.journal) if request.journal else None,
+        progress=progress,
+    )
+    ceilings = {}
+    for arm in arms:
+        if arm.spec.engine != "endpoint" and arm.label in session.facts:
+            progress("roofline probe")
+            ceilings[arm.label] = measured_ceilings(arm.spec.threads or num_cores())
+    return session, summarise(session, ceilings), ceilings
+
+
+def workloads_of(request: ProfileRequest) -> list[Workload]:
+    lengths, batches = numbers(request.prompt_tokens, "--prompt-tokens"), numbers(request.batch, "--batch")
+    return [
+        Workload(prompt_tokens=length, new_tokens=request.new_tokens, batch=size)
+        for length, size in itertools.product(lengths, batches)
+    ]
+
+
+def arms_of(request: ProfileRequest, workloads: list[Workload], has_prompts: bool) -> list[Arm]:
+    """Models times thread counts, each with a name of its own."""
+    limits = Constraints(
+        cores=tuple(numbers(request.cores, "--cores", least=0)) if request.cores else None,
+        memory_bytes=bytes_of(request.memory) if request.memory else None,
+    )
+    needed = max(workload.context_tokens for workload in workloads)
+    context = request.context or max(needed, request.max_new_tokens + 1024 if has_prompts else 0)
+    if context < needed:
+        raise UserError(
+            f"a context of {context} tokens does not hold {needed}", hint=f"use --context {needed}"
+        )
+    default_threads = [len(limits.cores) if limits.cores else num_cores()]
+    counts = numbers(request.threads, "--threads") if request.threads else default_threads
+    arms = []
+    for model, count in itertools.product(request.model, counts):
+        engine = checked_engine(request.engine, model)
+        options = {"model_name": request.model_name} if request.model_name else {}
+        spec = EngineSpec(
+            engine=engine,
+            model=model,
+            threads=None if engine == "endpoint" else count,
+            context_tokens=context,
+            batch=max(workload.batch for workload in workloads),
+            options=options,
+        )
+        check_constraints(limits, threads=spec.threads)
+        name = f"{Path(model).name or model}, {spec.label}" if len(request.model) > 1 else None
+        arms.append(Arm(spec=spec, constraints=limits, name=name))
+    return arms
+
+
+def read_prompts(path: Path) -> list[str]:
+    if not path.is_file():
+        raise UserError(f"no file of prompts at {path}")
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def numbers(text: str, option: str, least: int = 1) -> list[int]:
+    """`1,2` is [1, 2]."""
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UserError(
+            f"{option} {text} is not a list of numbers", hint=f"for example {option} 1,2"
+        ) from error
+    if min(values) < least:
+        raise UserError(f"{option} {text}: {least} is the least that is possible")
+    return list(dict.fromkeys(values))
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,133 @@
+"""Stored replies graded again, and cut at smaller budgets: without the model, and without torch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from stillmark.analysis.intervals import Interval, accuracy_interval
+from stillmark.evaluate.sample_records import starts_thinking
+from stillmark.evaluate.summary import evaluation_jobs, flag_matrix
+from stillmark.records import ItemRecord, JobRecord, Outcome, SampleDetail, SampleRecord, Store
+from stillmark.tasks.benchmark import Benchmark
+from stillmark.tasks.choice_scorer import judge_likelihoods
+from stillmark.tasks.registry import find_benchmark
+from stillmark.tasks.thinking import BUDGETS, ThinkingTags
+from stillmark.tasks.verdict import Verdict, judge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rescored:
+    """What grading again changed in one job: (item, repeat, before, after) of each sample whose outcome moved."""
+
+    job_key: str
+    label: str
+    task: str
+    mode: str
+    num_samples: int
+    changes: Sequence[tuple[str, int, Outcome, Outcome]]
+
+
+def rescore(store: Store) -> list[Rescored]:
+    """Grades every stored reply again with today's scorers and writes the outcomes."""
+    done = []
+    items = store.items()
+    for job in evaluation_jobs(store):
+        grader = Grader(store, job, items)
+        changes = []
+        samples = store.samples(job.key)
+        with store.transaction():
+            for sample in samples:
+                detail = grader.details[(sample.item_id, sample.repeat)]
+                verdict = grader.grade(sample, sample.response, sample.stop_reason)
+                if verdict.outcome != sample.outcome:
+                    changes.append((sample.item_id, sample.repeat, sample.outcome, verdict.outcome))
+                store.regrade(
+                    replace(sample, outcome=verdict.outcome),
+                    replace(
+                        detail,
+                        extracted=verdict.extracted,
+                        extractor=verdict.extractor,
+                        grades=json.dumps(dict(verdict.grades)),
+                        error=verdict.error or (detail.error if sample.stop_reason == "error" else None),
+                    ),
+                )
+        done.append(
+            Rescored(
+                job_key=job.key,
+                label=job.inputs["label"],
+                task=job.inputs["task"],
+                mode=job.inputs["mode"],
+                num_samples=len(samples),
+                changes=changes,
+            )
+        )
+    return done
+
+
+class Grader:
+    """Grades the stored replies of one job as they would be graded now."""
+
+    def __init__(self, store: Store, job: JobRecord, items: Mapping[str, ItemRecord]) -> None:
+        self.store, self.job, self.items = store, job, items
+        self.benchmark: Benchmark = find_benchmark(job.inputs["reference"])[0]
+        self.details: dict[tuple[str, int], SampleDetail] = store.details(job.key)
+        self.tags = ThinkingTags(**job.inputs["thinking"]) if job.inputs["thinking"] else None
+
+    def grade(self, sample: SampleRecord, response: str, stop_reason: str) -> Verdict:
+        detail = self.details[(sample.item_id, sample.repeat)]
+        target = self.items[sample.item_id].target
+        if detail.nats is not None:
+            return judge_likelihoods(json.loads(detail.nats), target, self.job.inputs["likelihood_rule"])
+        sent = self.store.prompt(detail.prompt_sha256) or ""
+        return judge(
+            self.benchmark.scorer, response, target, stop_reason,
+            tags=self.tags, starts_thinking=starts_thinking(sent, self.tags),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtBudget:
+    """A job as it would have ended with a smaller limit of new tokens."""
+
+    max_new_tokens: int
+    accuracy: Interval | None
+    outcomes: Mapping[str, int]
+
+
+def accuracy_at_budgets(store: Store, job: JobRecord) -> list[AtBudget]:
+    """Each power of two below the job's own limit, from the same replies, cut.
+
+    A limit only stops a model, so the first tokens of a longer reply are the reply within a smaller limit:
+    exactly for greedy decoding and for samples whose random numbers hang on the seed alone, in distribution
+    otherwise. Where a reply could not be cut at an exact token, its budget is left out, not guessed.
+    """
+    if job.inputs["mode"] != "generation":
+        return []
+    grader = Grader(store, job, store.items())
+    samples = store.samples(job.key)
+    longest = max((sample.generated_tokens for sample in samples), default=0)
+    curve = []
+    for budget in (b for b in BUDGETS if b < longest):
+        cut = [cut_sample(grader, sample, budget) for sample in samples]
+        known = [sample for sample in cut if sample is not None]
+        if len(known) == len(samples):
+            curve.append(
+                AtBudget(
+                    max_new_tokens=budget,
+                    accuracy=accuracy_interval(flag_matrix(known)[1]),
+                    outcomes={outcome.value: sum(s.outcome == outcome for s in known) for outcome in Outcome},
+                )
+            )
+    return curve
+
+
+def cut_sample(grader: Grader, sample: SampleRecord, budget: int) -> SampleRecord | None:
+    """The sample within a budget; None where it cannot be cut exactly."""
+    if sample.generated_tokens <= budget or sample.outcome == Outcome.ERROR:
+        return sample
+    cuts = grader.details[(sample.item_id, sample.repeat)].cuts
+    length = json.loads(cuts).get(str(budget)) if cuts else None
+    if length is None:
+        return None
+    text = sample.response[:length]
+    return replace(sample, response=text, outcome=grader.grade(sample, text, "length").outcome)

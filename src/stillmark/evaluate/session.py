@@ -1,0 +1,239 @@
+"""One call of `stillmark eval`: from what was asked on the command line to results."""
+
+import fcntl
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from stillmark.analysis.paired import PairedComparison
+from stillmark.errors import UserError
+from stillmark.evaluate.cache import CachedBackend
+from stillmark.evaluate.compare import answers_of, compare_answers, latest_answers
+from stillmark.evaluate.engines import ModelRequest, open_model
+from stillmark.evaluate.model import LoadedModel, short_label
+from stillmark.evaluate.rescore import AtBudget, accuracy_at_budgets
+from stillmark.evaluate.run_benchmark import ChatUse, EvalSettings, Job, make_job, run_job
+from stillmark.evaluate.run_text import TextResult, run_text, text_job_key, text_results
+from stillmark.evaluate.summary import Result, evaluation_jobs, result_of
+from stillmark.evaluate.tables import print_comparison, print_results, print_texts, results_as_json
+from stillmark.records import Store
+from stillmark.tasks.benchmark import BenchmarkData, Shots
+from stillmark.tasks.registry import find_benchmark
+from stillmark.tasks.text_score import TextTask, load_text
+from stillmark.tasks.thinking import ThinkingTags
+
+TEXT = "text:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for, as it stands on the command line."""
+
+    model: str
+    tasks: Sequence[str]
+    data: Path | None = None
+    limit: int | None = None
+    num_fewshot: int | None = None
+    shots: str | None = None
+    out: Path = Path("runs/eval")
+    engine: str = "transformers"
+    device: str = "cpu"
+    dtype: str = "float32"
+    base_url: str | None = None
+    key_variable: str | None = None
+    threads: int = 1
+    revision: str | None = None
+    chat: str = "auto"
+    think_tags: str = "<think>,</think>"
+    max_new_tokens: int | None = None
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    budgets: bool = False
+    cache: Path | None = None
+    against: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """The results of this call's jobs, and the comparison if one was asked for."""
+
+    results: Sequence[Result]
+    curves: Mapping[str, Sequence[AtBudget]]
+    texts: Sequence[TextResult] = ()
+    names: tuple[str, str] | None = None
+    compared: Mapping[str, PairedComparison | None] | None = None
+    cautions: Sequence[str] = ()
+
+
+def evaluate_models(request: Request) -> Session:
+    """Runs what is not yet recorded and gives the results. Mistakes are found before a model is loaded."""
+    settings = settings_of(request)
+    if not request.tasks:
+        raise UserError("no task was named", hint="--tasks gsm8k,arc_easy")
+    texts = [load_text(name[len(TEXT) :], request.data) for name in request.tasks if name.startswith(TEXT)]
+    found = [(name, *find_benchmark(name)) for name in request.tasks if not name.startswith(TEXT)]
+    benchmarks = [(name, BenchmarkData(benchmark, request.data), mode) for name, benchmark, mode in found]
+    folder, is_stored = stored_side(request.against)
+    models = [request.model] + ([] if is_stored or request.against is None else [request.against])
+    request.out.mkdir(parents=True, exist_ok=True)
+    with only_evaluation(request.out):
+        store = Store.create(request.out / "records.sqlite")
+        jobs: list[list[Job]] = []
+        text_keys: list[str] = []
+        for path in models:
+            model = load_model(request, path)
+            jobs.append(
+                [make_job(model, data, mode, settings, reference=name) for name, data, mode in benchmarks]
+            )
+            for job in jobs[-1]:
+                run_with_bar(store, job, request.limit)
+            for text in texts:
+                text_keys.append(text_job_key(store, model, text))
+                run_text_with_bar(store, text_keys[-1], model, text)
+            del model
+        session = read_session(request, store, jobs, folder if is_stored else None)
+        session = replace(session, texts=[t for t in text_results(store) if t.job_key in text_keys])
+        store.close()
+    return session
+
+
+def read_session(request: Request, store: Store, jobs: list[list[Job]], other: Path | None) -> Session:
+    """What the store now says of these jobs."""
+    recorded = {job.key: job for job in evaluation_jobs(store)}
+    keys = [job.key for group in jobs for job in group]
+    results = [result_of(recorded[key], store.samples(key), store.details(key)) for key in keys]
+    curves = {key: accuracy_at_budgets(store, recorded[key]) for key in keys} if request.budgets else {}
+    if request.against is None or not jobs[0]:
+        return Session(results=results, curves=curves)
+    first = {f"{job.inputs['task']}@{job.mode}": answers_of(store, recorded[job.key]) for job in jobs[0]}
+    if other is None:
+        second = {f"{job.inputs['task']}@{job.mode}": answers_of(store, recorded[job.key]) for job in jobs[1]}
+    else:
+        label = request.against.partition("#")[2] or None
+        second_store = Store.open(other)
+        second = latest_answers(second_store, label=label)
+        second_store.close()
+    compared, cautions = compare_answers(first, second)
+    names = (next(iter(first.values())).label, next(iter(second.values())).label)
+    return Session(results=results, curves=curves, names=names, compared=compared, cautions=cautions)
+
+
+@contextmanager
+def only_evaluation(folder: Path) -> Iterator[None]:
+    """Two processes must not write one folder's records at once: each would ask the same items."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"{folder}: another process is evaluating there", hint="wait, or give another --out"
+            ) from error
+        yield
+
+
+def settings_of(request: Request) -> EvalSettings:
+    chat, shots = request.chat, request.shots
+    if chat not in ("auto", "always", "never"):
+        raise UserError(f"--chat `{chat}`", hint="give auto, always or never")
+    if shots not in (None, "by_item", "fixed"):
+        raise UserError(f"--shots `{shots}`", hint="give by_item or fixed")
+    if request.samples > 1 and request.temperature == 0:
+        raise UserError(
+            f"--samples {request.samples} at temperature 0: all would be the same text",
+            hint="give --temperature 0.6 or another above 0",
+        )
+    return EvalSettings(
+        num_fewshot=request.num_fewshot, shot_order=cast("Shots | None", shots),
+        max_new_tokens=request.max_new_tokens, temperature=request.temperature, top_p=request.top_p,
+        num_samples=request.samples, seed=request.seed, chat=cast("ChatUse", chat),
+        thinking=tags_of(request.think_tags),
+    )  # fmt: skip
+
+
+def tags_of(text: str) -> ThinkingTags | None:
+    if text == "none":
+        return None
+    opening, comma, closing = text.partition(",")
+    if not (opening and comma and closing):
+        raise UserError(f"--think-tags `{text}`", hint="give both marks, `<think>,</think>`, or `none`")
+    return ThinkingTags(opening=opening, closing=closing)
+
+
+def stored_side(against: str | None) -> tuple[Path, bool]:
+    """The folder of stored results that `--against` names, and whether it is one (else it is a model)."""
+    folder = Path((against or "").partition("#")[0])
+    is_stored = against is not None and (folder / "records.sqlite").is_file()
+    if against is not None and "#" in against and not is_stored:
+        raise UserError(f"--against {against}: {folder} holds no records")
+    return folder, is_stored
+
+
+def load_model(request: Request, path: str) -> LoadedModel:
+    print(f"loading {short_label(path)}", file=sys.stderr)
+    model = open_model(
+        ModelRequest(
+            model=path, engine=request.engine, device=request.device, dtype=request.dtype,
+            revision=request.revision, base_url=request.base_url, key_variable=request.key_variable,
+            journal=request.out / "api_journal.jsonl", threads=request.threads,
+        )
+    )  # fmt: skip
+    if request.cache is None:
+        return model
+    return replace(model, backend=CachedBackend(model.backend, model.identity, request.cache))
+
+
+def run_with_bar(store: Store, job: Job, limit: int | None) -> None:
+    with progress() as bar:
+        task = bar.add_task(f"{job.model.label} {job.data.benchmark.name}", total=None, score="")
+        for step in run_job(store, job, limit=limit):
+            score = f"{step.num_correct} of {step.num_samples} correct"
+            bar.update(task, total=step.total, completed=step.done, score=score)
+
+
+def run_text_with_bar(store: Store, key: str, model: LoadedModel, text: TextTask) -> None:
+    with progress() as bar:
+        task = bar.add_task(f"{model.label} {text.name}", total=len(text.pieces), score="")
+        for done, _ in run_text(store, key, model, text):
+            bar.update(task, completed=done)
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[score]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        yield bar
+
+
+def print_session(session: Session) -> None:
+    if session.results:
+        print_results(session.results, session.curves)
+    if session.texts:
+        print_texts(session.texts)
+    if session.compared is not None and session.names is not None:
+        print_comparison(session.names, session.compared, session.cautions)
+
+
+def session_as_json(session: Session) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "results": results_as_json(session.results, session.curves),
+        "texts": [asdict(text) for text in session.texts],
+    }
+    if session.compared is not None and session.names is not None:
+        value["comparison"] = {
+            "first": session.names[0],
+            "second": session.names[1],
+            "tasks": {task: result and asdict(result) for task, result in session.compared.items()},
+            "beware": list(session.cautions),
+        }
+    return value

@@ -1,0 +1,1 @@
+"""Inference on this machine, measured: latency, throughput, memory and energy under constraints."""

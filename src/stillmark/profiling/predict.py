@@ -1,0 +1,197 @@
+"""What a device of the table would do with this model: TTFT, decode rate, whether it fits. Predicted, not measured.
+
+    decode step = k_weights · weight bytes / bandwidth + k_cache · KV bytes / bandwidth
+    prefill     = max(k_matmul · matmul FLOPs / peak + k_attention · attention FLOPs / peak, one decode step)
+
+With every k = 1 that is the roofline: no engine is faster on that device (up to what its caches hold). The
+slowdowns k are fitted to what an engine reached where it was measured (`fitted`), and taken over to the other
+device: that engine and weight format are assumed to come as near to its ceilings. That holds within a family
+of processors and is a guess across them; benchmarks/predictor.md has the error on one machine. What is unknown
+of the device stays unknown.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stillmark.compute.flops import prefill_flops
+from stillmark.compute.hardware import Device
+from stillmark.profiling.metrics import work_of
+from stillmark.profiling.roofline import Ceilings
+from stillmark.profiling.workload import ModelFacts, Workload
+
+PEAK_FORMATS = {"gpu": ("bf16", "fp16", "fp32"), "accelerator": ("bf16", "fp16", "fp32")}
+OTHER_FORMATS = ("fp32", "fp16", "bf16")  # a CPU's, board's or phone's engine computes in float32 or int8
+MEMORY_SHARE = 0.9  # what a system with a display and services leaves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """A device's ceilings; None where unknown."""
+
+    name: str
+    flops_per_second: float | None
+    bytes_per_second: float | None
+    memory_bytes: float | None
+    flops_format: str | None = None
+
+    @classmethod
+    def of_device(cls, device: Device) -> "Limits":
+        formats = PEAK_FORMATS.get(device.kind, OTHER_FORMATS)
+        known = next((name for name in formats if device.peak_flops_per_second(name) is not None), None)
+        return cls(
+            name=device.name,
+            flops_per_second=device.peak_flops_per_second(known) if known else None,
+            bytes_per_second=device.memory_bandwidth_bytes_per_second,
+            memory_bytes=device.memory_bytes,
+            flops_format=known,
+        )
+
+    @classmethod
+    def measured(cls, ceilings: Ceilings, memory_bytes: float | None) -> "Limits":
+        return cls(
+            name="this machine",
+            flops_per_second=ceilings.flops_per_second,
+            bytes_per_second=ceilings.bytes_per_second,
+            memory_bytes=memory_bytes,
+            flops_format="fp32, measured",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slowdown:
+    """How many times longer than its ceiling allows each part takes; 1 is the roofline."""
+
+    weights: float = 1.0
+    cache: float = 1.0
+    matmul: float = 1.0
+    attention: float = 1.0
+    source: str = "roofline: no engine is faster"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What was measured of one model on one workload."""
+
+    facts: ModelFacts
+    workload: Workload
+    ttft_seconds: float
+    tpot_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Estimated from ceilings; None where a ceiling or the model's shape is unknown."""
+
+    device: str
+    ttft_seconds: float | None
+    decode_tokens_per_second: float | None
+    memory_bytes: float | None
+    """Weights and KV cache, without the engine's own work space."""
+    does_fit: bool | None
+    assumption: str
+    method: str = "estimated"
+
+
+def predict(
+    facts: ModelFacts, workload: Workload, limits: Limits, slowdown: Slowdown | None = None
+) -> Prediction:
+    """One model and workload on one device."""
+    slowdown = slowdown or Slowdown()
+    needed = memory_needed(facts, workload)
+    fits = None
+    if needed is not None and limits.memory_bytes is not None:
+        fits = needed <= MEMORY_SHARE * limits.memory_bytes
+    step = step_seconds(facts, workload, limits, slowdown)
+    return Prediction(
+        device=limits.name,
+        ttft_seconds=prefill_seconds(facts, workload, limits, slowdown),
+        decode_tokens_per_second=workload.batch / step if step else None,
+        memory_bytes=needed,
+        does_fit=fits,
+        assumption=f"{slowdown.source}; peak in {limits.flops_format or 'no known format'}",
+    )
+
+
+def step_seconds(facts: ModelFacts, workload: Workload, limits: Limits, slowdown: Slowdown) -> float | None:
+    """One decode step of the whole batch at the mean context; the compute side where it is the slower one."""
+    weights, cache = bytes_of_step(facts, workload)
+    if weights is None or cache is None or limits.bytes_per_second is None:
+        return None
+    read = (slowdown.weights * weights + slowdown.cache * cache) / limits.bytes_per_second
+    flops = work_of(facts, workload).decode_flops_per_step
+    if flops is None or limits.flops_per_second is None:
+        return read
+    return max(read, slowdown.matmul * flops / limits.flops_per_second)
+
+
+def prefill_seconds(
+    facts: ModelFacts, workload: Workload, limits: Limits, slowdown: Slowdown
+) -> float | None:
+    """Reading the prompts: compute, or at least one pass over the weights."""
+    matmul, attention = flops_of_prefill(facts, workload)
+    weights = facts.weight_bytes_per_token
+    known = (matmul, attention, weights, limits.flops_per_second, limits.bytes_per_second)
+    if any(value is None for value in known):
+        return None
+    assert matmul is not None
+    assert attention is not None
+    assert weights is not None
+    assert limits.flops_per_second is not None
+    assert limits.bytes_per_second is not None
+    compute = (slowdown.matmul * matmul + slowdown.attention * attention) / limits.flops_per_second
+    return max(compute, slowdown.weights * weights / limits.bytes_per_second)
+
+
+def memory_needed(facts: ModelFacts, workload: Workload) -> float | None:
+    cache = facts.cache_bytes(workload.context_tokens, workload.batch)
+    return None if cache is None or facts.file_bytes is None else facts.file_bytes + cache
+
+
+def bytes_of_step(facts: ModelFacts, workload: Workload) -> tuple[float | None, float | None]:
+    """(weights, KV cache) read by one decode step."""
+    whole, weights = work_of(facts, workload).decode_bytes_per_step, facts.weight_bytes_per_token
+    return weights, (None if whole is None or weights is None else whole - weights)
+
+
+def flops_of_prefill(facts: ModelFacts, workload: Workload) -> tuple[float | None, float | None]:
+    """(matmul, attention) of the whole batch."""
+    if facts.shape is None:
+        return None, None
+    prompt = workload.prompt_tokens
+    head = facts.shape.head.matmul_params
+    matmul = workload.batch * 2.0 * (prompt * facts.shape.inner_matmul_params + head)
+    return matmul, workload.batch * prefill_flops(facts.shape, prompt_tokens=prompt) - matmul
+
+
+def fitted(observations: Sequence[Observation], limits: Limits, source: str) -> Slowdown | None:
+    """Slowdowns that fit best, in relative error and never negative; None where a ceiling is unknown.
+
+    With one observation each pair shares one slowdown: two cannot be told apart from one number.
+    """
+    if not observations or limits.flops_per_second is None or limits.bytes_per_second is None:
+        return None
+    prefill, decode = [], []
+    for seen in observations:
+        matmul, attention = flops_of_prefill(seen.facts, seen.workload)
+        weights, cache = bytes_of_step(seen.facts, seen.workload)
+        if None in (matmul, attention, weights, cache):
+            return None
+        prefill.append([(value or 0.0) / limits.flops_per_second for value in (matmul, attention)])
+        decode.append([(value or 0.0) / limits.bytes_per_second for value in (weights, cache)])
+    k_matmul, k_attention = _least(prefill, [seen.ttft_seconds for seen in observations])
+    k_weights, k_cache = _least(decode, [seen.tpot_seconds for seen in observations])
+    return Slowdown(weights=k_weights, cache=k_cache, matmul=k_matmul, attention=k_attention, source=source)
+
+
+def _least(parts: list[list[float]], seconds: list[float]) -> tuple[float, float]:
+    """Non-negative least squares of the relative error."""
+    from scipy.optimize import nnls
+
+    if len(seconds) == 1:
+        shared = seconds[0] / sum(parts[0])
+        return shared, shared
+    rows = np.asarray(parts) / np.asarray(seconds)[:, None]
+    solution, _ = nnls(rows, np.ones(len(seconds)))
+    return float(solution[0]), float(solution[1])

@@ -1,0 +1,118 @@
+"""What one call of `profile` is told and what it observes: rules, arms, settings, repetitions."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from stillmark.compute.energy import EnergyReading
+from stillmark.compute.hardware import Device
+from stillmark.profiling.constraints import Constraints
+from stillmark.profiling.machine import MachineState
+from stillmark.profiling.quantiles import MIN_SAMPLES_FOR_INTERVAL
+from stillmark.profiling.remote import PeakMemory
+from stillmark.profiling.workload import Batch, EngineSpec, ModelFacts, ProfileEngine, Timeline, Workload
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What a valid measurement has to keep. The defaults keep one setting under a minute."""
+
+    budget_seconds: float = 25.0
+    """Timed seconds for one setting."""
+    min_seconds: float = 3.0
+    min_repetitions: int = MIN_SAMPLES_FOR_INTERVAL
+    max_repetitions: int = 40
+    relative_half_width: float = 0.015
+    """Of the 95% interval of the median, for TPOT and TTFT both: narrow enough to stop."""
+    warmup_spread: float = 0.05
+    """Two runs in a row that differ by less are steady."""
+    max_warmups: int = 6
+    warmup_budget_seconds: float = 15.0
+    max_foreign_share: float = 0.05
+    """Of the machine's cores that others may keep busy."""
+    max_drift: float = 0.10
+    """Between the first and the second half of the repetitions, and of the clock before and after."""
+    noise_seconds: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One engine with one model under one set of limits."""
+
+    spec: EngineSpec
+    constraints: Constraints = field(default_factory=Constraints)
+    name: str | None = None
+
+    @property
+    def label(self) -> str:
+        return self.name or self.spec.label
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repetition:
+    """One timed run of one setting."""
+
+    batch: Batch
+    foreign_cores: float | None
+    energy: EnergyReading
+    began_at: str
+
+
+@dataclass(kw_only=True)
+class Setting:
+    """One arm on one workload, as it fills up."""
+
+    arm: Arm
+    workload: Workload
+    engine: "TimedEngine | None" = None
+    warmups: list[Batch] = field(default_factory=list)
+    is_steady: bool = False
+    repetitions: list[Repetition] = field(default_factory=list)
+    ended_because: str | None = None
+    """Narrow, out of time, does not fit, failed."""
+    failure: str | None = None
+    failure_detail: str = ""
+    """What the engine's process wrote last."""
+    does_not_fit: bool = False
+    num_resumed: int = 0
+
+    @property
+    def batches(self) -> list[Batch]:
+        return [repetition.batch for repetition in self.repetitions]
+
+    @property
+    def timed_seconds(self) -> float:
+        return sum(batch.wall_seconds for batch in self.batches)
+
+
+class TimedEngine(ProfileEngine, Protocol):
+    """An engine whose process can be watched."""
+
+    memory: PeakMemory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """The machine at one moment between runs."""
+
+    state: MachineState
+    foreign_cores: float | None
+    spin_interference: float
+
+
+@dataclass(kw_only=True)
+class Session:
+    """All that one call of `profile` observed."""
+
+    settings: list[Setting]
+    rules: Rules
+    before: Noise
+    after: Noise
+    device: Device | None
+    idle_watts: float | None
+    facts: dict[str, ModelFacts]
+    """By the arm's label."""
+    memory: dict[str, PeakMemory]
+    load_seconds: dict[str, float]
+    answers: dict[str, list[Timeline]]
+    began_at: str
