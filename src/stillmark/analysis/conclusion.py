@@ -5,6 +5,7 @@ Nothing here is shown that is not in it, and nothing in it is worked out again e
 
 from collections import Counter
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from stillmark.analysis.curves import Curve
 from stillmark.analysis.differences import difference_rows
-from stillmark.analysis.frontier import Ratio, compute_ratios, curve_band
+from stillmark.analysis.frontier import Band, Ratio, compute_ratios, curve_band
 from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_interval_over_seeds
 from stillmark.analysis.lineage import Lineage, correctness
 from stillmark.analysis.shared_teacher import ratios_by_students
@@ -81,8 +82,8 @@ def arm_row(lineage: Lineage, arm: str, curves: list[Curve], items: dict[str, It
     everything = [sample for group in samples.values() for sample in group]
     prompt_tokens = float(np.mean([sample.prompt_tokens for sample in everything]))
     new_tokens = float(np.mean([sample.generated_tokens for sample in everything]))
-    answer_flops = [generate_flops(shape, prompt_tokens=sample.prompt_tokens, new_tokens=sample.generated_tokens)
-                    for sample in everything]  # fmt: skip
+    flops_of = cache(lambda prompt, new: generate_flops(shape, prompt_tokens=prompt, new_tokens=new))
+    answer_flops = [flops_of(sample.prompt_tokens, sample.generated_tokens) for sample in everything]
     traces: Counter[str] = Counter()
     for seed in lineage.study.seeds:
         traces.update({str(outcome): count for outcome, count in lineage.traces(arm, seed).items()})
@@ -112,7 +113,7 @@ def arm_row(lineage: Lineage, arm: str, curves: list[Curve], items: dict[str, It
         "generated_tokens": new_tokens,
         "answer_flops": float(np.mean(answer_flops)),
         "traces": dict(traces),
-        "curve": {str(boundary): curve_rows(lineage, curves, boundary) for boundary in Boundary},
+        "curve": curve_rows(lineage, curves),
     }  # fmt: skip
 
 
@@ -131,16 +132,25 @@ def by_level(samples: list[SampleRecord], items: dict[str, ItemRecord]) -> list[
     return rows
 
 
-def curve_rows(lineage: Lineage, curves: list[Curve], boundary: Boundary) -> list[dict[str, float]]:
-    """Mean accuracy over seeds with its pointwise band, over compute within the boundary."""
-    (band,) = curve_band(
-        curves,
-        extra_flops=lineage.extra_flops(boundary),
-        num_resamples=NUM_RESAMPLES,
-        random_seed=RANDOM_SEED,
-    )
-    columns = zip(band.flops, band.accuracy, band.low, band.high, strict=True)
-    return [dict(zip(("flops", "accuracy", "low", "high"), map(float, row), strict=True)) for row in columns]
+def curve_rows(lineage: Lineage, curves: list[Curve]) -> dict[str, list[dict[str, float]]]:
+    """Mean accuracy over seeds with its pointwise band, over compute within each boundary.
+
+    A boundary moves compute alone: accuracy and band are resampled once.
+    """
+
+    def band_within(boundary: Boundary, num_resamples: int) -> Band:
+        (band,) = curve_band(curves, extra_flops=lineage.extra_flops(boundary),
+                             num_resamples=num_resamples, random_seed=RANDOM_SEED)  # fmt: skip
+        return band
+
+    drawn = band_within(Boundary.STUDENT, NUM_RESAMPLES)
+    rows = {}
+    for boundary in Boundary:
+        columns = zip(band_within(boundary, 1).flops, drawn.accuracy, drawn.low, drawn.high, strict=True)
+        rows[str(boundary)] = [
+            dict(zip(("flops", "accuracy", "low", "high"), map(float, row), strict=True)) for row in columns
+        ]
+    return rows
 
 
 def interval_row(interval: Interval | None) -> dict[str, Any] | None:

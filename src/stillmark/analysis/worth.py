@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stillmark.analysis.economics import Way, break_even
+from stillmark.analysis.economics import Way, break_even, total_cost
 from stillmark.compute.ledger import PARTS_WITHIN, Boundary, Part
 
 RESOURCES = ("flops", "cpu_seconds")
@@ -34,7 +34,8 @@ class Parts:
         costs = {Part.STUDENT: self.student, Part.GENERATION: self.generation, Part.BASE: self.base,
                  Part.TEACHER: None if self.teacher is None else self.teacher / students}  # fmt: skip
         counted = [costs[part] for part in PARTS_WITHIN[boundary]]
-        return None if any(cost is None for cost in counted) else sum(cost or 0.0 for cost in counted)
+        known = [float(cost) for cost in counted if cost is not None]
+        return sum(known) if len(known) == len(counted) else None
 
 
 def parts_of(conclusion: Mapping[str, Any], arm: Mapping[str, Any], resource: str) -> Parts:
@@ -87,8 +88,7 @@ def worth_rows(
     for arm in conclusion["arms"]:
         name, way = arm["arm"], ways[arm["arm"]]
         share = arm["accuracy"]["value"] if arm["accuracy"] else None
-        known = way.fixed_cost is not None and way.cost_per_query is not None
-        total = way.fixed_cost + queries * way.cost_per_query if known else None  # type: ignore[operator]
+        total = total_cost(way, queries)
         rows.append(
             {
                 "arm": name,

@@ -47,7 +47,7 @@ def verify_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False,
 ) -> None:
-    """Work every number of an archive out again from its records: exit 0 if all agree, 1 if not. Needs no torch."""
+    """Work out every number of an archive again, from its records: exit status 1 if one differs. Needs no torch."""
     from stillmark.report.verify import verify
 
     checks = verify(archive, digest)
@@ -61,10 +61,8 @@ def verify_command(
 def print_checks(checks: "Sequence[Check]") -> None:
     """One line a check, and where it came out otherwise."""
     for check in checks:
-        print(
-            f"{check.outcome if check.outcome == 'agrees' else check.outcome.upper():12} "
-            f"{check.name} ({check.num_checked:,})"
-        )
+        word = check.outcome if check.outcome == "agrees" else check.outcome.upper()
+        print(f"{word:12} {check.name} ({check.num_checked:,})")
         for detail in check.details:
             print(f"{'':12} - {detail}")
 

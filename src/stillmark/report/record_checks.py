@@ -36,24 +36,16 @@ def checked(name: str, num_checked: int, differences: Iterable[str]) -> Check:
     """`agrees` where there is no difference; the first few are named."""
     found = list(differences)
     shown = found[:MAX_SHOWN] + ([f"and {len(found) - MAX_SHOWN:,} more"] if len(found) > MAX_SHOWN else [])
-    return Check(
-        name=name, outcome="differs" if found else "agrees", num_checked=num_checked, details=tuple(shown)
-    )
+    outcome: Outcome = "differs" if found else "agrees"
+    return Check(name=name, outcome=outcome, num_checked=num_checked, details=tuple(shown))
 
 
 def check_records(store: Store) -> list[Check]:
     """All checks of a store, in order of what rests on what."""
     first = [check_file(store), check_study(store)]
     if any(check.outcome == "differs" for check in first):
-        return [
-            *first,
-            Check(
-                name="records",
-                outcome="not checked",
-                num_checked=0,
-                details=("the file or its study does not agree with itself",),
-            ),
-        ]
+        return [*first, Check(name="records", outcome="not checked", num_checked=0,
+                              details=("the file or its study does not agree with itself",))]  # fmt: skip
     lineage = Lineage(store)
     questions = Questions(lineage)
     return [
@@ -70,10 +62,8 @@ def check_file(store: Store) -> Check:
     connection = sqlite3.connect(f"file:{store.path}?mode=ro", uri=True)
     try:
         faults = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
-        faults += [
-            f"a row of {row[0]} refers to a missing row of {row[2]}"
-            for row in connection.execute("PRAGMA foreign_key_check")
-        ]
+        faults += [f"a row of {row[0]} refers to a missing row of {row[2]}"
+                   for row in connection.execute("PRAGMA foreign_key_check")]  # fmt: skip
     except sqlite3.DatabaseError as error:
         faults = [str(error)]
     finally:
@@ -99,11 +89,8 @@ def check_study(store: Store) -> Check:
     )
     stored = {row["key"]: canonical(row) for row in plan}
     made = {job.key: canonical(job.row()) for job in Plan(study).jobs.values()}
-    faults += [
-        f"job {key} is not as planned"
-        for key in sorted(set(stored) | set(made))
-        if stored.get(key) != made.get(key)
-    ]
+    both = sorted(set(stored) | set(made))
+    faults += [f"job {key} is not as planned" for key in both if stored.get(key) != made.get(key)]
     return checked("study and plan follow from the study's text", 1 + len(made), faults)
 
 
@@ -228,10 +215,8 @@ def token_fault(job: Job, item: ItemRecord, sample: SampleRecord) -> list[str]:
 def flops_fault(store: Store, lineage: Lineage, job: Job, samples: list[SampleRecord]) -> list[str]:
     """FLOPs of generation and evaluation by formula from the token counts, against the ledger."""
     shape = lineage.plan.shape(job.arm)
-    flops = sum(
-        generate_flops(shape, prompt_tokens=sample.prompt_tokens, new_tokens=sample.generated_tokens)
-        for sample in samples
-    )
+    flops = sum(generate_flops(shape, prompt_tokens=sample.prompt_tokens, new_tokens=sample.generated_tokens)
+                for sample in samples)  # fmt: skip
     tokens = sum(sample.prompt_tokens + sample.generated_tokens for sample in samples)
     entries = store.ledger(job.key)
     recorded = (sum(entry.flops or 0 for entry in entries), sum(entry.tokens or 0 for entry in entries))
@@ -254,10 +239,8 @@ def check_training(store: Store, lineage: Lineage) -> Check:
             until = [entry for entry in entries if entry.index <= row.index]
             sums = (sum(entry.flops or 0 for entry in until), sum(entry.tokens or 0 for entry in until))
             if sums != (row.train_flops, row.tokens):
-                faults.append(
-                    f"train {arm} seed {seed} checkpoint {row.index}: {row.train_flops:,} FLOPs and {row.tokens:,} "
-                    f"tokens, but the ledger adds up to {sums[0]:,} and {sums[1]:,}"
-                )
+                faults.append(f"train {arm} seed {seed} checkpoint {row.index}: {row.train_flops:,} FLOPs and "
+                              f"{row.tokens:,} tokens, but the ledger sums to {sums[0]:,} and {sums[1]:,}")  # fmt: skip
         if len(rows) != recipe.checkpoints or rows[-1].train_flops < recipe.train_flops * (1 - 1e-9) - 1:
             faults.append(f"train {arm} seed {seed}: not trained to the end of its budget")
     return checked("training's counts add up (its steps cannot be worked out again)", num_checked, faults)

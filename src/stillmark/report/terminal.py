@@ -12,7 +12,7 @@ from rich.table import Table
 from stillmark.report import words
 from stillmark.report.answer import answer_of
 
-LEAST_WIDTH = 118  # columns, where the output is no terminal
+LEAST_WIDTH = 140  # columns, where the output is no terminal
 
 
 def print_conclusion(conclusion: Mapping[str, Any]) -> None:
@@ -85,7 +85,7 @@ def ratios_table(conclusion: Mapping[str, Any]) -> Table:
     table.add_column("at", justify="right")
     for boundary in words.BOUNDARIES:
         table.add_column(boundary, justify="right")
-    table.add_column("worth a vanilla of", justify="right")
+    table.add_column("worth a", justify="right")
     for comparison in conclusion["comparisons"]:
         for at in ("final", "shared"):
             rows = {row["boundary"]: row for row in comparison["ratios"] if row["at"] == at}
@@ -96,7 +96,7 @@ def ratios_table(conclusion: Mapping[str, Any]) -> Table:
                 if at == "final"
                 else ""
             )
-            size = f"{words.size(comparison['equivalent_params'])} params" if at == "final" else ""
+            size = f"{words.size(comparison['equivalent_params'])}\nvanilla params" if at == "final" else ""
             cells = [stacked(rows[boundary]) for boundary in words.BOUNDARIES]
             table.add_row(escape(name), words.percent(rows["student"]["accuracy"]), *cells, size)
     return table
