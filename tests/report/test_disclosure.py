@@ -6,13 +6,17 @@ import sqlite3
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import pytest
 from tests.paths import ROOT
 from tests.report.fabricate import SMALL, fabricated_store
 
+from stillmark.analysis.lineage import Lineage
 from stillmark.errors import UserError
+from stillmark.records import Store
 from stillmark.report.disclosure import MANIFEST, disclose, file_entry
+from stillmark.report.record_checks import checked, token_fault, with_hidden
 from stillmark.report.verify import check_manifest, compared, read_archive, verify
 
 
@@ -103,6 +107,8 @@ TAMPERING = {  # samples and ledger have no rowid: rows are named by their keys
     "outcome": in_records(f"UPDATE samples SET outcome = 'correct' WHERE {ONE_SAMPLE}", "evaluate", "wrong"),
     "trace's outcome": in_records(f"UPDATE samples SET outcome = 'correct' WHERE {ONE_SAMPLE}", "generate", "wrong"),
     "tokens": in_records(f"UPDATE samples SET generated_tokens = generated_tokens - 1 WHERE {ONE_SAMPLE}", "evaluate", "correct"),
+    "tokens, raised": in_records(f"UPDATE samples SET generated_tokens = generated_tokens + 1 WHERE {ONE_SAMPLE}", "evaluate", "correct"),
+    "tokens of a trace, raised": in_records(f"UPDATE samples SET generated_tokens = generated_tokens + 1 WHERE {ONE_SAMPLE}", "generate", "wrong"),
     "FLOPs of an answer": in_records(f"UPDATE ledger SET flops = flops - 1 WHERE {ONE_ENTRY}", "evaluate"),
     "FLOPs of training": in_records(f"UPDATE ledger SET flops = flops / 2 WHERE {ONE_ENTRY}", "train"),
     "FLOPs of the teacher": in_records(f"UPDATE ledger SET flops = flops / 2 WHERE {ONE_ENTRY}", "teacher_forward"),
@@ -125,7 +131,15 @@ TAMPERING = {  # samples and ledger have no rowid: rows are named by their keys
 }  # fmt: skip
 
 
-QUICK = ("reply", "outcome", "FLOPs of training", "a number of the conclusion", "the page")
+QUICK = (
+    "reply",
+    "tokens",
+    "tokens, raised",
+    "outcome",
+    "FLOPs of training",
+    "a number of the conclusion",
+    "the page",
+)
 NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in TAMPERING]
 
 
@@ -196,3 +210,20 @@ def test_command_line_and_no_torch(archive, tmp_path):
 def test_digest_is_of_the_manifest(archive):
     with zipfile.ZipFile(archive.path) as given:
         assert hashlib.sha256(given.read(MANIFEST)).hexdigest() == archive.digest
+
+
+def test_a_reply_may_hold_special_tokens_that_its_text_leaves_out(archive, tmp_path):
+    """As the quickstart's teacher wrote a <bos> in 3 of 11,806 sampled traces: the count is right, the text is shorter."""
+    with zipfile.ZipFile(archive.path) as given:
+        given.extract("records.sqlite", tmp_path)
+    store = Store.open(tmp_path)
+    lineage = Lineage(store)
+    job = next(job for job in lineage.plan.jobs.values() if job.stage == "generate")
+    sample = store.samples(job.key)[0]
+    item = store.items()[sample.item_id]
+    more = replace(sample, generated_tokens=sample.generated_tokens + 1)
+    fewer = replace(sample, generated_tokens=sample.generated_tokens - 1)
+    assert token_fault(job, item, sample) == token_fault(job, item, more) == []
+    assert "counted" in token_fault(job, item, fewer)[0]
+    (note,) = with_hidden(checked("tokens", 9, []), 3).details
+    assert "3 hold special tokens" in note

@@ -8,7 +8,7 @@ to each other, and its weights are named by hash only.
 import hashlib
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from stillmark.analysis.lineage import Lineage
@@ -167,10 +167,11 @@ def check_answers(store: Store, lineage: Lineage, questions: Questions) -> list[
     scores: list[str] = []
     tokens: list[str] = []
     flops: list[str] = []
-    num_samples = 0
+    num_samples = num_hidden = 0
     for job in questions.jobs:
         samples = store.samples(job.key)
         num_samples += len(samples)
+        num_hidden += sum(sample.generated_tokens > shown_tokens(sample) for sample in samples)
         missing += missing_samples(job, samples, list(questions.of(job)))
         for sample in samples:
             item = items[sample.item_id]
@@ -181,7 +182,7 @@ def check_answers(store: Store, lineage: Lineage, questions: Questions) -> list[
     return [
         checked("every item is answered, and once", num_jobs, missing),
         checked("replies, scored again", num_samples, scores),
-        checked("tokens, counted again", num_samples, tokens),
+        with_hidden(checked("tokens, counted again", num_samples, tokens), num_hidden),
         checked("FLOPs of answers, counted again", num_jobs, flops),
     ]
 
@@ -203,13 +204,31 @@ def score_fault(lineage: Lineage, job: Job, item: ItemRecord, sample: SampleReco
 
 
 def token_fault(job: Job, item: ItemRecord, sample: SampleRecord) -> list[str]:
-    """With the studies' word-level tokenizer a word is a token, <bos> opens a prompt, <eos> ends a whole reply."""
-    prompt = len(item.prompt.split()) + 1
-    written = len(sample.response.split()) + (sample.stop_reason != "length")
-    if (prompt, written) == (sample.prompt_tokens, sample.generated_tokens):
+    """With the studies' word-level tokenizer a word is a token and <bos> opens a prompt.
+
+    A reply may hold more tokens than its text shows (special tokens that the model wrote), never fewer. A count that was
+    raised later still differs: `flops_fault` holds each job's counts to the ledger.
+    """
+    prompt, written = len(item.prompt.split()) + 1, shown_tokens(sample)
+    if prompt == sample.prompt_tokens and written <= sample.generated_tokens:
         return []
     recorded = f"{sample.prompt_tokens} + {sample.generated_tokens}"
     return [f"{label(job)}, item {item.item_id}: recorded {recorded} tokens, counted {prompt} + {written}"]
+
+
+def shown_tokens(sample: SampleRecord) -> int:
+    """Tokens of a reply that its text shows: its words, and the <eos> that ends a whole one."""
+    return len(sample.response.split()) + (sample.stop_reason != "length")
+
+
+def with_hidden(check: Check, num_hidden: int) -> Check:
+    """The check, with a word on the replies whose text does not show every token."""
+    if not num_hidden:
+        return check
+    note = (
+        f"{num_hidden:,} hold special tokens that their text leaves out; the ledger's sums hold those counts"
+    )
+    return replace(check, details=(*check.details, note))
 
 
 def flops_fault(store: Store, lineage: Lineage, job: Job, samples: list[SampleRecord]) -> list[str]:
