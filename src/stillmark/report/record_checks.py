@@ -206,8 +206,8 @@ def score_fault(lineage: Lineage, job: Job, item: ItemRecord, sample: SampleReco
 def token_fault(job: Job, item: ItemRecord, sample: SampleRecord) -> list[str]:
     """With the studies' word-level tokenizer a word is a token and <bos> opens a prompt.
 
-    A reply may hold more tokens than its text shows (special tokens that the model wrote), never fewer. A count that was
-    raised later still differs: `flops_fault` holds each job's counts to the ledger.
+    A reply may hold more tokens than its text shows (special tokens that the model wrote), never fewer. A count
+    that was raised later still differs: `flops_fault` holds each job's counts to the ledger.
     """
     prompt, written = len(item.prompt.split()) + 1, shown_tokens(sample)
     if prompt == sample.prompt_tokens and written <= sample.generated_tokens:
