@@ -17,7 +17,8 @@ from stillmark.compute.model_shape import ModelShape
 from stillmark.compute.shapes import shape_from_config
 from stillmark.errors import UserError
 from stillmark.records import canonical
-from stillmark.study.schema import ModelSpec, Recipe, Study
+from stillmark.study.recipe import Recipe
+from stillmark.study.schema import ModelSpec, Study
 from stillmark.tasks import Sample, TrainableTask, make_task
 
 METHOD_VERSION = 1  # of how stages are carried out: raised when code changes what a stage would record
@@ -134,19 +135,19 @@ class Plan:
         return train_flops(self.shape(arm), tokens=tokens, scored_tokens=response)
 
     def _response_tokens(self, arm: str) -> int:
-        text = self.study.arms[arm].recipe.text
+        text = self.study.arms[arm].training.text
         response = self.lengths[self.study.task_of(arm)].response
         return response["answers" if text == "answers" else "solutions"]
 
     def _refuse_impossible_budgets(self) -> None:
         faults = []
         for name, arm in self.study.arms.items():
-            step = self.sample_flops(name) * arm.recipe.batch_samples
-            first = checkpoint_flops(arm.recipe)[0]
-            if arm.recipe.train_flops < step:
+            step = self.sample_flops(name) * arm.training.batch_samples
+            first = checkpoint_flops(arm.training)[0]
+            if arm.training.train_flops < step:
                 faults.append(
-                    f"arms.{name}.recipe.train_flops: {arm.recipe.train_flops:.3g} is less than one step of "
-                    f"{arm.recipe.batch_samples} samples takes, {step:.3g}"
+                    f"arms.{name}.recipe.train_flops: {arm.training.train_flops:.3g} is less than one step of "
+                    f"{arm.training.batch_samples} samples takes, {step:.3g}"
                 )
             elif first < step:
                 faults.append(
@@ -167,7 +168,7 @@ class Plan:
 
     def _add_arm(self, name: str, seed: int) -> None:
         arm, task_name = self.study.arms[name], self.study.task_of(name)
-        recipe, lengths = arm.recipe, self.lengths[task_name]
+        recipe, lengths = arm.training, self.lengths[task_name]
         needs = []
         if arm.teacher and recipe.text == "traces":
             self.generate_keys[name, seed] = self._add_generation(name, seed)
@@ -195,8 +196,8 @@ class Plan:
     def _add_generation(self, name: str, seed: int) -> str:
         arm = self.study.arms[name]
         assert arm.teacher is not None, name
-        assert arm.recipe.traces is not None, name
-        traces, lengths = arm.recipe.traces, self.lengths[self.study.task_of(name)]
+        assert arm.training.traces is not None, name
+        traces, lengths = arm.training.traces, self.lengths[self.study.task_of(name)]
         response = lengths.response["solutions"]
         num_traces = traces.prompts * traces.samples_per_prompt
         shape = self.shape(arm.teacher)

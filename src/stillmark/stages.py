@@ -6,11 +6,13 @@ A job can be killed at any moment and begun again: it goes on from what is recor
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from stillmark.backends.protocol import Sampling
 from stillmark.backends.transformers import TransformersBackend
+from stillmark.distill.objective import LiveTeacher, Objective
 from stillmark.distill.text import TaskText, TextPair, TextSource, TraceText
 from stillmark.distill.train import Training
 from stillmark.errors import UserError
@@ -54,31 +56,32 @@ def train(job: Job, plan: Plan, store: Store, report: Report) -> None:
     """From random weights or the base's, to the budget, with a checkpoint at each of the recipe's marks."""
     arm = plan.study.arms[job.arm]
     done = store.checkpoints(job.key)
-    if len(done) == arm.recipe.checkpoints:
+    if len(done) == arm.training.checkpoints:
         return  # killed between the last checkpoint and the mark that the job is finished
     task = plan.tasks[plan.study.task_of(job.arm)]
     model = build_model(plan.config(job.arm), job.seed)
     if arm.base:
         model.load_state_dict(final_model(store, plan.train_keys[arm.base, job.seed]).state_dict())
-    needs_logits = arm.teacher is not None and arm.recipe.loss != "cross_entropy"
+    teacher = None
+    if arm.teacher and arm.training.needs_live_teacher:
+        weights = final_model(store, plan.train_keys[arm.teacher, job.seed])
+        teacher = LiveTeacher(model=weights, shape=plan.shape(arm.teacher))
+    tokenizer = word_tokenizer(tokenizer_words(task))
     training = Training(
         model=model.train(),
         shape=plan.shape(job.arm),
-        tokenizer=word_tokenizer(tokenizer_words(task)),
-        source=text_source(job, plan, store),
-        recipe=arm.recipe,
-        teacher=final_model(store, plan.train_keys[arm.teacher, job.seed])
-        if arm.teacher and needs_logits
-        else None,
-        teacher_shape=plan.shape(arm.teacher) if arm.teacher and needs_logits else None,
+        tokenizer=tokenizer,
+        source=text_source(job, plan, store, tokenizer),
+        recipe=arm.training,
+        objective=Objective(arm.training, teacher),
     )
     folder = model_folder(store, job.key)
     if done:
         training.load(folder / f"{done[-1].index}-{STATE_FILE}", recorded_counts(store, job.key, done[-1]))
-    for index in training.run(checkpoint_flops(arm.recipe)):
+    for index in training.run(checkpoint_flops(arm.training)):
         record_checkpoint(job, training, index, folder, store)
-        report(training.spent.train_flops / arm.recipe.train_flops)
-    (folder / f"{arm.recipe.checkpoints - 1}-{STATE_FILE}").unlink(missing_ok=True)
+        report(training.spent.train_flops / arm.training.train_flops)
+    (folder / f"{arm.training.checkpoints - 1}-{STATE_FILE}").unlink(missing_ok=True)
 
 
 def recorded_counts(store: Store, job_key: str, last: CheckpointRecord) -> dict[str, int]:
@@ -116,7 +119,7 @@ def record_checkpoint(job: Job, training: Training, index: int, folder: Path, st
         "train": (spent.train_seconds, spent.train_cpu_seconds),
         "teacher_forward": (spent.teacher_seconds, spent.teacher_cpu_seconds),
     }
-    parts = ["train"] if training.teacher is None else ["train", "teacher_forward"]
+    parts = ["train"] if training.objective.teacher is None else ["train", "teacher_forward"]
     with store.transaction():
         for part in parts:
             store.add(
@@ -147,11 +150,11 @@ def record_checkpoint(job: Job, training: Training, index: int, folder: Path, st
     (folder / f"{index - 1}-{STATE_FILE}").unlink(missing_ok=True)
 
 
-def text_source(job: Job, plan: Plan, store: Store) -> TextSource:
+def text_source(job: Job, plan: Plan, store: Store, tokenizer: Any) -> TextSource:
     """The text that the job's arm learns from."""
-    recipe = plan.study.arms[job.arm].recipe
+    recipe = plan.study.arms[job.arm].training
     if recipe.text != "traces":
-        return TaskText(plan.tasks[plan.study.task_of(job.arm)], recipe.text, job.seed)
+        return TaskText(plan.tasks[plan.study.task_of(job.arm)], recipe.text, job.seed, tokenizer)
     items = store.items()
     accepted = [
         TextPair(prompt=items[sample.item_id].prompt, response=sample.response)
@@ -161,7 +164,7 @@ def text_source(job: Job, plan: Plan, store: Store) -> TextSource:
     if not accepted:
         raise UserError(f"arm `{job.arm}`: the task's scorer accepted none of the teacher's traces",
                         hint="give the teacher a larger `train_flops` or a lower `traces.temperature`")  # fmt: skip
-    return TraceText(accepted, job.seed)
+    return TraceText(accepted, job.seed, tokenizer)
 
 
 def generate(job: Job, plan: Plan, store: Store, report: Report) -> None:

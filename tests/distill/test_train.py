@@ -7,11 +7,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, mm_flop
 
 from stillmark.compute.shapes import shape_from_config
-from stillmark.distill.text import IGNORED, TaskText, TextPair, TraceText, micro_batches
+from stillmark.distill.objective import LiveTeacher, Objective
+from stillmark.distill.text import IGNORED, TaskText, TextPair, TraceText, micro_batches, rows_of
 from stillmark.distill.train import AVERAGE_GAMMA, SAVED_COUNTS, Training
 from stillmark.models.build import build_model, word_tokenizer
 from stillmark.plan import model_config, tokenizer_words
-from stillmark.study.schema import ModelSpec, Recipe, ShuffledObjects
+from stillmark.study.recipe import Recipe
+from stillmark.study.schema import ModelSpec, ShuffledObjects
 from stillmark.tasks import make_task
 
 TASK = make_task(ShuffledObjects(kind="shuffled_objects", objects=4, min_swaps=1, max_swaps=3))
@@ -35,17 +37,15 @@ def training(loss: str = "cross_entropy", **changes: object) -> Training:
         }
     )
     config, teacher_config = (model_config(spec, len(WORDS)) for spec in (STUDENT, TEACHER))
-    is_distilled = loss != "cross_entropy"
+    weights = build_model({**teacher_config, "attn_implementation": "eager"}, 1).eval()
+    teacher = LiveTeacher(model=weights, shape=shape_from_config(teacher_config))
     return Training(
         model=build_model({**config, "attn_implementation": "eager"}, 0).train(),
         shape=shape_from_config(config),
         tokenizer=TOKENIZER,
-        source=TaskText(TASK, "solutions", 0),
+        source=TaskText(TASK, "solutions", 0, TOKENIZER),
         recipe=recipe,
-        teacher=build_model({**teacher_config, "attn_implementation": "eager"}, 1).eval()
-        if is_distilled
-        else None,
-        teacher_shape=shape_from_config(teacher_config) if is_distilled else None,
+        objective=Objective(recipe, teacher if loss != "cross_entropy" else None),
     )
 
 
@@ -72,8 +72,8 @@ def test_counted_flops_are_those_that_torch_counts(loss: str):
 def test_tokens_are_the_texts_and_positions_what_was_run():
     run = training()
     run.step()
-    pairs = [run.source.pair(index) for index in range(6)]
-    ids = [len(pair.prompt.split()) + len(pair.response.split()) + 2 for pair in pairs]  # <bos> and <eos>
+    samples = [TASK.training_sample(0, index) for index in range(6)]
+    ids = [len(s.prompt.split()) + len(s.solution.split()) + 2 for s in samples]  # <bos> and <eos>
     assert run.spent.tokens == sum(ids) - 6  # the last id of each is a target only
     assert run.spent.positions >= run.spent.tokens
 
@@ -84,7 +84,7 @@ def test_the_gradient_does_not_depend_on_how_the_batch_is_cut():
     for max_positions in (10_000, 150, 1):
         run = training()
         batches = micro_batches(
-            [run.source.pair(i) for i in range(6)], TOKENIZER, max_positions=max_positions
+            run.source.rows(range(6)), TOKENIZER.pad_token_id, max_positions=max_positions
         )
         total = sum(batch.num_loss_tokens for batch in batches)
         for batch in batches:
@@ -97,7 +97,7 @@ def test_the_gradient_does_not_depend_on_how_the_batch_is_cut():
 
 def test_loss_is_on_the_response_alone_and_aligned():
     pair = TextPair(prompt="Alice red ; ?", response="red blue")
-    (batch,) = micro_batches([pair], TOKENIZER, max_positions=100)
+    (batch,) = micro_batches(rows_of([pair], TOKENIZER), TOKENIZER.pad_token_id, max_positions=100)
     ids = [WORDS.index(word) for word in ["<bos>", "Alice", "red", ";", "?", "red", "blue", "<eos>"]]
     assert batch.input_ids_BT.tolist() == [ids[:-1]]
     assert batch.targets_BT.tolist() == [[IGNORED] * 4 + ids[5:]]
@@ -135,9 +135,9 @@ def test_average_has_the_power_law_profile():
 
 
 def test_traces_come_in_a_new_order_each_epoch_and_at_any_index():
-    pairs = [TextPair(prompt=str(i), response="") for i in range(5)]
-    source = TraceText(pairs, seed=0)
-    stream = [source.pair(index) for index in range(15)]
-    assert all(sorted(p.prompt for p in stream[i : i + 5]) == list("01234") for i in (0, 5, 10))
+    colours = ["red", "blue", "green", "Bob", "Alice"]
+    source = TraceText([TextPair(prompt=word, response="") for word in colours], 0, TOKENIZER)
+    stream = [row.sequence.token_ids[1] for row in source.rows(range(15))]
+    assert all(sorted(stream[i : i + 5]) == sorted(WORDS.index(w) for w in colours) for i in (0, 5, 10))
     assert stream[:5] != stream[5:10]
-    assert TraceText(pairs, seed=0).pair(12) == stream[12]
+    assert TraceText(source.pairs, 0, TOKENIZER).rows([12])[0].sequence.token_ids[1] == stream[12]

@@ -60,7 +60,7 @@ def conclude_study(store: Store) -> dict[str, Any]:
 
 def is_whole(lineage: Lineage, arm: str, curves: list[Curve]) -> bool:
     """Whether every seed of an arm is evaluated at every checkpoint."""
-    num_checkpoints = lineage.study.arms[arm].recipe.checkpoints
+    num_checkpoints = lineage.study.arms[arm].checkpoints
     return len(curves) == len(lineage.study.seeds) and all(len(c.points) == num_checkpoints for c in curves)
 
 

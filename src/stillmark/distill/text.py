@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
+from stillmark.distill.identity import TokenSequence
 from stillmark.plan import response_text
 from stillmark.tasks import TrainableTask
 
@@ -21,38 +22,92 @@ class TextPair:
     response: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One training sample as tokens. `fixed_index` is its place among the sequences of a corpus, which a logit
+    cache knows it by; None for text that is new each time.
+    """
+
+    sequence: TokenSequence
+    fixed_index: int | None = None
+
+
 class TextSource(Protocol):
     """Where batches come from. Sample i is fixed, so training can go on from any step."""
 
-    def pair(self, index: int) -> TextPair: ...
+    def rows(self, indices: Sequence[int]) -> list[Row]: ...
 
 
 class TaskText:
     """An endless stream of a task's training samples. Arms of one seed read the same questions in the same order."""
 
-    def __init__(self, task: TrainableTask, text: str, seed: int) -> None:
-        self.task, self.text, self.seed = task, text, seed
+    def __init__(self, task: TrainableTask, text: str, seed: int, tokenizer: Any) -> None:
+        self.task, self.text, self.seed, self.tokenizer = task, text, seed, tokenizer
 
-    def pair(self, index: int) -> TextPair:
-        sample = self.task.training_sample(self.seed, index)
-        return TextPair(prompt=sample.prompt, response=response_text(sample, self.text))
+    def rows(self, indices: Sequence[int]) -> list[Row]:
+        samples = [self.task.training_sample(self.seed, index) for index in indices]
+        pairs = [
+            TextPair(prompt=sample.prompt, response=response_text(sample, self.text)) for sample in samples
+        ]
+        return rows_of(pairs, self.tokenizer)
 
 
 class TraceText:
     """A teacher's accepted traces, over and over, in a new order each epoch."""
 
-    def __init__(self, pairs: Sequence[TextPair], seed: int) -> None:
+    def __init__(self, pairs: Sequence[TextPair], seed: int, tokenizer: Any) -> None:
         assert pairs, "there must be a trace to learn from"
-        self.pairs, self.seed = pairs, seed
-        self._epoch, self._order = -1, list(range(len(pairs)))
+        self.pairs, self.tokenizer = pairs, tokenizer
+        self.order = EpochOrder(len(pairs), f"traces {seed}")
 
-    def pair(self, index: int) -> TextPair:
-        epoch, position = divmod(index, len(self.pairs))
+    def rows(self, indices: Sequence[int]) -> list[Row]:
+        return rows_of([self.pairs[self.order[index]] for index in indices], self.tokenizer)
+
+
+class CorpusText:
+    """The sequences of a text task, over and over, in a new order each epoch: the same for all arms of a seed."""
+
+    def __init__(self, sequences: Sequence[TokenSequence], seed: int) -> None:
+        self.sequences = sequences
+        self.order = EpochOrder(len(sequences), f"corpus {seed}")
+
+    def rows(self, indices: Sequence[int]) -> list[Row]:
+        chosen = [self.order[index] for index in indices]
+        return [Row(sequence=self.sequences[place], fixed_index=place) for place in chosen]
+
+
+class EpochOrder:
+    """Place of sample `index` among `count`, each epoch in an order of its own."""
+
+    def __init__(self, count: int, salt: str) -> None:
+        self.count, self.salt = count, salt
+        self._epoch, self._order = -1, list(range(count))
+
+    def __getitem__(self, index: int) -> int:
+        epoch, position = divmod(index, self.count)
         if epoch != self._epoch:
-            self._order = list(range(len(self.pairs)))
-            random.Random(f"traces {self.seed} {epoch}").shuffle(self._order)
+            self._order = list(range(self.count))
+            random.Random(f"{self.salt} {epoch}").shuffle(self._order)
             self._epoch = epoch
-        return self.pairs[self._order[position]]
+        return self._order[position]
+
+
+def rows_of(pairs: Sequence[TextPair], tokenizer: Any) -> list[Row]:
+    """The pairs as tokens: the prompt with the tokenizer's special tokens, then the response and the end."""
+    prompts = tokenizer([pair.prompt for pair in pairs])["input_ids"]
+    responses = tokenizer([pair.response for pair in pairs], add_special_tokens=False)["input_ids"]
+    end = tokenizer.eos_token_id
+    return [
+        Row(sequence=next_token_sequence(prompt, [*response, end]))
+        for prompt, response in zip(prompts, responses, strict=True)
+    ]
+
+
+def next_token_sequence(prompt: Sequence[int], response: Sequence[int]) -> TokenSequence:
+    """Each position predicts the next token; those before the response have no loss."""
+    ids = [*prompt, *response]
+    targets = [IGNORED] * (len(prompt) - 1) + ids[max(1, len(prompt)) :]
+    return TokenSequence(token_ids=ids[:-1], targets=targets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,43 +116,38 @@ class MicroBatch:
 
     input_ids_BT: torch.Tensor
     targets_BT: torch.Tensor  # the id that each position is to predict, or IGNORED
+    rows: Sequence[Row]  # what the batch is made of, in order
     num_tokens: int  # padding left out
     num_loss_tokens: int
 
 
 def micro_batches(
-    pairs: Sequence[TextPair], tokenizer: Any, *, max_positions: int, max_padding: float = 0.6
+    rows: Sequence[Row], pad_id: int, *, max_positions: int, max_padding: float = 0.6
 ) -> list[MicroBatch]:
-    """The pairs sorted by length and cut where a row would be padded by more than `max_padding`, or none fits."""
-    prompts = tokenizer([pair.prompt for pair in pairs])["input_ids"]
-    responses = tokenizer([pair.response for pair in pairs], add_special_tokens=False)["input_ids"]
-    end = tokenizer.eos_token_id
-    rows = sorted(
-        [(prompt, [*response, end]) for prompt, response in zip(prompts, responses, strict=True)],
-        key=lambda row: len(row[0]) + len(row[1]),
-    )
-    groups: list[list[tuple[list[int], list[int]]]] = []
-    for row in rows:
-        length = len(row[0]) + len(row[1])
-        shortest = sum(map(len, groups[-1][0])) if groups else 0
+    """The rows sorted by length and cut where one would be padded by more than `max_padding`, or none fits."""
+    groups: list[list[Row]] = []
+    for row in sorted(rows, key=lambda row: len(row.sequence.token_ids)):
+        length = len(row.sequence.token_ids) + 1
+        shortest = len(groups[-1][0].sequence.token_ids) + 1 if groups else 0
         is_full = not groups or (len(groups[-1]) + 1) * length > max_positions
         if is_full or length > shortest * (1 + max_padding):
             groups.append([])
         groups[-1].append(row)
-    return [padded(group, tokenizer.pad_token_id) for group in groups]
+    return [padded(group, pad_id) for group in groups]
 
 
-def padded(rows: list[tuple[list[int], list[int]]], pad_id: int) -> MicroBatch:
-    width = max(len(prompt) + len(response) for prompt, response in rows) - 1  # the last id is only a target
+def padded(rows: Sequence[Row], pad_id: int) -> MicroBatch:
+    width = max(len(row.sequence.token_ids) for row in rows)
     input_ids = torch.full((len(rows), width), pad_id)
     targets = torch.full((len(rows), width), IGNORED)
-    for index, (prompt, response) in enumerate(rows):
-        ids = torch.tensor(prompt + response)
-        input_ids[index, : len(ids) - 1] = ids[:-1]
-        targets[index, len(prompt) - 1 : len(ids) - 1] = ids[len(prompt) :]
+    for index, row in enumerate(rows):
+        length = len(row.sequence.token_ids)
+        input_ids[index, :length] = torch.tensor(row.sequence.token_ids)
+        targets[index, :length] = torch.tensor(row.sequence.targets)
     return MicroBatch(
         input_ids_BT=input_ids,
         targets_BT=targets,
-        num_tokens=sum(len(prompt) + len(response) - 1 for prompt, response in rows),
-        num_loss_tokens=sum(len(response) for _, response in rows),
+        rows=rows,
+        num_tokens=sum(len(row.sequence.token_ids) for row in rows),
+        num_loss_tokens=sum(row.sequence.num_loss_tokens for row in rows),
     )

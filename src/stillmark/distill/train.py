@@ -15,40 +15,18 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from stillmark.compute.flops import forward_flops, train_flops
+from stillmark.compute.flops import train_flops
 from stillmark.compute.model_shape import ModelShape
-from stillmark.distill.losses import DivergenceSettings, fused_cross_entropy, fused_divergence
+from stillmark.distill.objective import Objective
+from stillmark.distill.spent import SAVED_COUNTS, Spent, batch_flops
 from stillmark.distill.text import MicroBatch, TextSource, micro_batches
 from stillmark.errors import UserError
-from stillmark.study.schema import Recipe
+from stillmark.study.recipe import Recipe
 
 AVERAGE_GAMMA = 6.94  # relative width 0.10 of the run (arXiv:2312.02696, figure 13)
 MAX_GRADIENT_NORM = 1.0
 ADAM_BETAS = (0.9, 0.95)
 MICRO_BATCH_POSITIONS = 4096
-
-
-@dataclass(kw_only=True)
-class Spent:
-    """What training has taken so far; seconds are of this process since the last checkpoint."""
-
-    step: int = 0
-    samples: int = 0
-    tokens: int = 0
-    positions: int = 0
-    train_flops: int = 0
-    teacher_flops: int = 0
-    loss_sum: float = 0.0  # nats, since the last checkpoint
-    loss_tokens: int = 0
-    train_seconds: float = 0.0
-    teacher_seconds: float = 0.0
-    train_cpu_seconds: float = 0.0
-    teacher_cpu_seconds: float = 0.0
-
-    def reset_segment(self) -> None:
-        self.loss_sum = self.train_seconds = self.teacher_seconds = 0.0
-        self.train_cpu_seconds = self.teacher_cpu_seconds = 0.0
-        self.loss_tokens = 0
 
 
 @dataclass(kw_only=True)
@@ -60,8 +38,7 @@ class Training:
     tokenizer: Any
     source: TextSource
     recipe: Recipe
-    teacher: Any | None = None
-    teacher_shape: ModelShape | None = None
+    objective: Objective
     spent: Spent = field(default_factory=Spent)
 
     def __post_init__(self) -> None:
@@ -93,9 +70,7 @@ class Training:
         teacher_cpu_before = spent.teacher_cpu_seconds
         indices = range(spent.samples, spent.samples + recipe.batch_samples)
         batches = micro_batches(
-            [self.source.pair(index) for index in indices],
-            self.tokenizer,
-            max_positions=MICRO_BATCH_POSITIONS,
+            self.source.rows(indices), self.tokenizer.pad_token_id or 0, max_positions=MICRO_BATCH_POSITIONS
         )
         num_loss_tokens = sum(batch.num_loss_tokens for batch in batches)
         loss_sum = sum(self.backward(batch, num_loss_tokens) for batch in batches) * num_loss_tokens
@@ -120,30 +95,10 @@ class Training:
 
     def backward(self, batch: MicroBatch, num_loss_tokens: int) -> float:
         """Adds a micro-batch's gradient; returns its share of the mean loss."""
-        hidden = self.model.model(input_ids=batch.input_ids_BT, use_cache=False).last_hidden_state
-        head = self.model.lm_head.weight
-        if self.recipe.loss == "cross_entropy":
-            loss = fused_cross_entropy(hidden, head, batch.targets_BT, num_loss_tokens=num_loss_tokens)
-        else:
-            settings = DivergenceSettings(kind=self.recipe.loss, temperature=self.recipe.temperature)
-            loss = fused_divergence(
-                hidden, head, self.teacher_hidden(batch), self.teacher.lm_head.weight, batch.targets_BT,  # type: ignore[union-attr]
-                divergence=settings, num_loss_tokens=num_loss_tokens,
-            ).loss  # fmt: skip
+        loss = self.objective.loss(self.model, batch, num_loss_tokens, self.spent)
         loss.backward()
         self.count(batch)
         return float(loss.detach())
-
-    @torch.no_grad()
-    def teacher_hidden(self, batch: MicroBatch) -> torch.Tensor:
-        assert self.teacher is not None
-        started, cpu_started = time.perf_counter(), time.process_time()
-        hidden: torch.Tensor = self.teacher.model(
-            input_ids=batch.input_ids_BT, use_cache=False
-        ).last_hidden_state
-        self.spent.teacher_seconds += time.perf_counter() - started
-        self.spent.teacher_cpu_seconds += time.process_time() - cpu_started
-        return hidden
 
     def count(self, batch: MicroBatch) -> None:
         """FLOPs of all positions that were run, padding included; the head on those with a loss."""
@@ -151,11 +106,6 @@ class Training:
         self.spent.tokens += batch.num_tokens
         self.spent.positions += num_rows * width
         self.spent.train_flops += batch_flops(train_flops, self.shape, num_rows, width, batch.num_loss_tokens)
-        if self.recipe.loss != "cross_entropy":
-            assert self.teacher_shape is not None
-            self.spent.teacher_flops += batch_flops(
-                forward_flops, self.teacher_shape, num_rows, width, batch.num_loss_tokens
-            )
 
     def averaged_weights(self) -> dict[str, torch.Tensor]:
         """What is evaluated and kept."""
@@ -188,13 +138,3 @@ class Training:
             }
         for name in SAVED_COUNTS:
             setattr(self.spent, name, counts[name])
-
-
-SAVED_COUNTS = ("step", "samples", "tokens", "positions", "train_flops", "teacher_flops")
-
-
-def batch_flops(formula: Any, shape: ModelShape, num_rows: int, width: int, num_scored: int) -> int:
-    """A batch's FLOPs: the formula is linear in scored tokens, so their sum over rows is enough."""
-    without_head = formula(shape, tokens=width, scored_tokens=0)
-    head = formula(shape, tokens=width, scored_tokens=1) - without_head
-    return int(num_rows * without_head + num_scored * head)

@@ -54,7 +54,7 @@ def browse(store: Store, conclusion: Mapping[str, Any]) -> dict[str, Any] | None
 
 def last_evaluation(lineage: Lineage, arm: str, seed: int) -> str:
     """Key of the job that asked the arm's last checkpoint."""
-    return lineage.evaluation(arm, seed, lineage.study.arms[arm].recipe.checkpoints - 1).key
+    return lineage.evaluation(arm, seed, lineage.study.arms[arm].checkpoints - 1).key
 
 
 def reading_order(outcomes: list[list[Outcome]]) -> list[int]:

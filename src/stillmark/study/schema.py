@@ -1,26 +1,12 @@
-"""What a study file may say. Frozen pydantic models: unknown keys and wrong types are refused.
+"""What a study file may say. Frozen pydantic models: unknown keys and wrong types are refused."""
 
-A recipe says what a model learns from in two words: `text`, whose words it reads, and `loss`, what it is
-held to on them. Every method is a pair of the two: a vanilla model is (answers, cross_entropy), sequence-level
-distillation is (traces, cross_entropy), logit distillation is (traces, forward_kl).
-"""
+from typing import Annotated, Any, Literal
 
-from typing import Annotated, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Discriminator, Field, Tag
 
 from stillmark.published.settings import PublishedSettings
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
-Count = Annotated[int, Field(gt=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
-
-
-class Strict(BaseModel):
-    """Base of every part of a study file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+from stillmark.study.base import Count, Name, Strict
+from stillmark.study.recipe import Control, Recipe
 
 
 class ModelSpec(Strict):
@@ -34,6 +20,44 @@ class ModelSpec(Strict):
     intermediate_size: Count
 
 
+class GivenModel(Strict):
+    """A model that exists: a Hugging Face directory, a GGUF file, or a hub id.
+
+    `config` and `weights_sha256` are filled in when a run begins (`study/resolve.py`), so that a report needs no
+    model; given in a study file, a model that differs is refused.
+    """
+
+    checkpoint: str
+    revision: str | None = None  # of a hub id
+    config: dict[str, Any] | None = None
+    weights_sha256: str | None = None
+
+
+class PrunedModel(Strict):
+    """A start cut out of a given model (`models/prune.py`); None keeps all."""
+
+    pruned_from: Name
+    num_hidden_layers: Count | None = None
+    hidden_size: Count | None = None
+    num_key_value_heads: Count | None = None
+    intermediate_size: Count | None = None
+    calibration_sequences: Count = 32  # of the arm's training text
+
+
+def model_tag(value: Any) -> str:
+    """Which of the three a model's entry is: told by the one key that only it has."""
+    keys = value if isinstance(value, dict) else value.model_fields_set
+    return "given" if "checkpoint" in keys else "pruned" if "pruned_from" in keys else "random"
+
+
+AnyModel = Annotated[
+    Annotated[ModelSpec, Tag("random")]
+    | Annotated[GivenModel, Tag("given")]
+    | Annotated[PrunedModel, Tag("pruned")],
+    Discriminator(model_tag),
+]
+
+
 class ShuffledObjects(Strict):
     """Who holds what after a number of swaps (`tasks/shuffled_objects.py`)."""
 
@@ -45,41 +69,50 @@ class ShuffledObjects(Strict):
     validation_samples: Count = 120
 
 
-TaskSpec = ShuffledObjects
+class TextFile(Strict):
+    """A text file (one document), or a JSONL file whose lines have `text`, or a prompt and a response.
 
-
-class Traces(Strict):
-    """What the teacher writes for its student, and how: the `generate` stage."""
-
-    prompts: Count
-    samples_per_prompt: Count = 1
-    temperature: Annotated[float, Field(ge=0)] = 1.0
-    max_new_tokens: Count = 96
-
-
-class Recipe(Strict):
-    """How a model is trained.
-
-    text: `answers` (question -> answer), `solutions` (question -> the task's reference worked solution and
-    answer), or `traces` (question -> what the teacher wrote, kept where the task's scorer accepts it).
-    loss: `cross_entropy` on that text, or a divergence from the teacher's distribution over it.
+    A field that holds a list gives a document for each entry. `held_out_share` of the documents, chosen by a hash
+    of their prompt (or text), are kept from training for the task's test split.
     """
 
-    text: Literal["answers", "solutions", "traces"]
-    loss: Literal["cross_entropy", "forward_kl", "reverse_kl"] = "cross_entropy"
-    temperature: Positive = 1.0  # of both distributions in a divergence
-    traces: Traces | None = None
-    train_flops: Positive  # the budget: forward and backward of this model, counted
-    learning_rate: Positive
-    batch_samples: Count = 64
-    warmup_samples: Annotated[int, Field(ge=0)] = 1000
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    checkpoints: Annotated[int, Field(ge=1, le=50)] = 6
-    first_checkpoint: Fraction = 1 / 32  # of train_flops; the others are spaced evenly in log-compute
+    file: str
+    text: str | None = None  # the field with the whole document
+    prompt: str | None = None  # the field with what stands before `response`, read without a loss
+    response: str | None = None
+    held_out_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    max_documents: Count | None = None  # the first ones
 
-    @property
-    def needs_teacher(self) -> bool:
-        return self.text == "traces" or self.loss != "cross_entropy"
+
+class Text(Strict):
+    """Documents to learn from and to be surprised by as little as possible: bits per byte, KL to the teacher.
+
+    Documents are cut into sequences of `context_tokens` by the models' tokenizer. `resolved` is filled in when a
+    run begins: what the files were, as tokens.
+    """
+
+    kind: Literal["text"]
+    train: Annotated[list[TextFile], Field(min_length=1)]
+    test: list[TextFile] = Field(default=[])
+    context_tokens: Annotated[int, Field(ge=8)] = 256
+    test_sequences: Count = 64  # of the held-out documents, spread evenly over them
+    resolved: "ResolvedText | None" = None
+
+
+class ResolvedText(Strict):
+    """A text task as token counts, and a checksum of its documents."""
+
+    sha256: str
+    train_sequences: Count
+    train_tokens: Count
+    train_loss_tokens: Count
+    test_sequences: Count
+    test_tokens: Count
+    test_loss_tokens: Count
+    vocab_size: Count
+
+
+TaskSpec = Annotated[ShuffledObjects | Text, Field(discriminator="kind")]
 
 
 class Arm(Strict):
@@ -87,10 +120,22 @@ class Arm(Strict):
 
     kind: Literal["vanilla", "distilled", "teacher"]
     model: str
-    recipe: Recipe
+    recipe: Recipe | None = None  # None: a given model as it is
     teacher: str | None = None
     base: str | None = None  # the arm whose final weights it starts from; None: random weights
     task: str | None = None  # the task that it is trained on; None: the study's only one
+    control: Control | None = None  # adds the arm `NAME-control`
+
+    @property
+    def training(self) -> Recipe:
+        """The recipe of an arm that is trained."""
+        assert self.recipe is not None, "this arm is a given model"
+        return self.recipe
+
+    @property
+    def checkpoints(self) -> int:
+        """How many of its models are evaluated: a given model is one."""
+        return self.recipe.checkpoints if self.recipe else 1
 
 
 class Conclusion(Strict):
@@ -98,7 +143,7 @@ class Conclusion(Strict):
 
     students: Annotated[list[str], Field(min_length=1)]
     vanilla: Annotated[list[str], Field(min_length=1)]
-    controls: list[str] = []
+    controls: list[str] = Field(default=[])
     students_per_teacher: Count = 1  # k: the teacher's own training is shared by so many students
 
 
@@ -112,7 +157,7 @@ class Study(Strict):
     evaluate_on: Literal["test", "validation"] = "test"
     max_new_tokens: Count = 96  # of an answer in evaluation
     tasks: Annotated[dict[Name, TaskSpec], Field(min_length=1)]
-    models: Annotated[dict[Name, ModelSpec], Field(min_length=1)]
+    models: Annotated[dict[Name, AnyModel], Field(min_length=1)]
     arms: Annotated[dict[Name, Arm], Field(min_length=1)]
     conclusion: Conclusion | None = None
 

@@ -21,7 +21,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from stillmark.errors import UserError, did_you_mean
-from stillmark.study.schema import Name, Strict
+from stillmark.study.base import Name, Strict
 from stillmark.tasks.arc import choice_row
 from stillmark.tasks.benchmark import Benchmark, Form, Mode, Row
 from stillmark.tasks.choice_scorer import LETTERS, ChoiceScorer

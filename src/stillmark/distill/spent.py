@@ -1,0 +1,39 @@
+"""What training has taken so far: counts that go to the ledger at each checkpoint."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from stillmark.compute.model_shape import ModelShape
+
+
+@dataclass(kw_only=True)
+class Spent:
+    """What training has taken so far; seconds are of this process since the last checkpoint."""
+
+    step: int = 0
+    samples: int = 0
+    tokens: int = 0
+    positions: int = 0
+    train_flops: int = 0
+    teacher_flops: int = 0
+    loss_sum: float = 0.0  # nats, since the last checkpoint
+    loss_tokens: int = 0
+    train_seconds: float = 0.0
+    teacher_seconds: float = 0.0
+    train_cpu_seconds: float = 0.0
+    teacher_cpu_seconds: float = 0.0
+
+    def reset_segment(self) -> None:
+        self.loss_sum = self.train_seconds = self.teacher_seconds = 0.0
+        self.train_cpu_seconds = self.teacher_cpu_seconds = 0.0
+        self.loss_tokens = 0
+
+
+SAVED_COUNTS = ("step", "samples", "tokens", "positions", "train_flops", "teacher_flops")
+
+
+def batch_flops(formula: Any, shape: ModelShape, num_rows: int, width: int, num_scored: int) -> int:
+    """A batch's FLOPs: the formula is linear in scored tokens, so their sum over rows is enough."""
+    without_head = formula(shape, tokens=width, scored_tokens=0)
+    head = formula(shape, tokens=width, scored_tokens=1) - without_head
+    return int(num_rows * without_head + num_scored * head)
