@@ -14,11 +14,12 @@ TORCH_FREE = [
     "provenance",
     "compute",
     "tasks",
+    "sizes",
     "plan",
     "analysis",
     "report",
 ]
-TORCH_BELOW = ["models", "backends", "distill", "evaluate", "profiling", "stages", "runner", "cli"]
+TORCH_BELOW = ["models", "backends", "distill", "evaluate", "profiling", "stages", "resolve", "runner", "cli"]
 LAYERS = TORCH_FREE + TORCH_BELOW
 
 

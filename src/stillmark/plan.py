@@ -12,18 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from stillmark.compute.flops import forward_flops, generate_flops, train_flops
+from stillmark.compute.flops import forward_flops, generate_flops
 from stillmark.compute.model_shape import ModelShape
-from stillmark.compute.shapes import shape_from_config
 from stillmark.errors import UserError
 from stillmark.records import canonical
+from stillmark.sizes import Sizes, resolved, with_controls
 from stillmark.study.recipe import Recipe
-from stillmark.study.schema import ModelSpec, Study
-from stillmark.tasks import Sample, TrainableTask, make_task
+from stillmark.study.schema import GivenModel, PrunedModel, Study, Text
 
-METHOD_VERSION = 1  # of how stages are carried out: raised when code changes what a stage would record
-SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
-PREVIEW_SAMPLES = 192  # of a task, to predict lengths
+METHOD_VERSION = 2  # of how stages are carried out: raised when code changes what a stage would record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +28,7 @@ class Job:
     """One stage of one arm and seed. `inputs` and `needs` make its key."""
 
     key: str
-    stage: str  # train | generate | evaluate
+    stage: str  # adopt | train | generate | capture | evaluate
     arm: str
     seed: int
     inputs: dict[str, Any]
@@ -46,37 +43,6 @@ class Job:
         return {name: getattr(self, name) for name in names}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lengths:
-    """Mean tokens of a task's texts, special tokens included where the model reads or writes them."""
-
-    prompt: int
-    response: dict[str, int]  # by text: answers, solutions
-
-
-def tokenizer_words(task: TrainableTask) -> list[str]:
-    """The vocabulary of a word-level tokenizer: one id a word."""
-    return [*SPECIAL_TOKENS, *task.words()]
-
-
-def model_config(spec: ModelSpec, vocab_size: int) -> dict[str, Any]:
-    """The Hugging Face config of a study's model."""
-    return {
-        "model_type": spec.architecture,
-        "vocab_size": vocab_size,
-        "hidden_size": spec.hidden_size,
-        "num_hidden_layers": spec.num_hidden_layers,
-        "num_attention_heads": spec.num_attention_heads,
-        "num_key_value_heads": spec.num_key_value_heads or spec.num_attention_heads,
-        "intermediate_size": spec.intermediate_size,
-        "max_position_embeddings": 1024,
-        "tie_word_embeddings": False,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    }
-
-
 def checkpoint_flops(recipe: Recipe) -> list[float]:
     """Train FLOPs at which checkpoints are written: evenly spaced in log-compute, the last at the budget."""
     first = recipe.train_flops * recipe.first_checkpoint
@@ -89,11 +55,13 @@ class Plan:
     """The jobs of a study. Raises UserError for budgets that cannot be met, all at once."""
 
     def __init__(self, study: Study) -> None:
-        self.study = study
-        self.tasks: dict[str, TrainableTask] = {name: make_task(spec) for name, spec in study.tasks.items()}
+        self.study = with_controls(study)
+        self.sizes = Sizes(self.study)
+        self.tasks = self.sizes.tasks
         self.jobs: dict[str, Job] = {}  # in an order in which each comes after its needs
         self.train_keys: dict[tuple[str, int], str] = {}
         self.generate_keys: dict[tuple[str, int], str] = {}
+        self.capture_keys: dict[tuple[str, int], str] = {}  # of the teacher's logits that an arm learns from
         self._refuse_impossible_budgets()
         for seed in study.seeds:
             for arm in self.arms_in_order:
@@ -112,42 +80,40 @@ class Plan:
             if name not in order:
                 order.append(name)
 
-        for name in self.study.arms:
+        for name in [*filter(None, [self.judge]), *self.study.arms]:
             visit(name)
         return order
 
+    @cached_property
+    def judge(self) -> str | None:
+        """The teacher that a text study's models are compared with (KL): its first; None in a study of questions."""
+        teachers = [name for name, arm in self.study.arms.items() if arm.kind == "teacher"]
+        return teachers[0] if self.study.is_text and teachers else None
+
     def shape(self, arm: str) -> ModelShape:
-        return shape_from_config(self.config(arm))
+        return self.sizes.shape(arm)
 
     def config(self, arm: str) -> dict[str, Any]:
-        vocabulary = tokenizer_words(self.tasks[self.study.task_of(arm)])
-        return model_config(self.study.models[self.study.arms[arm].model], len(vocabulary))
+        return self.sizes.config(arm)
 
-    @cached_property
-    def lengths(self) -> dict[str, Lengths]:
-        """By task, from its first training samples."""
-        return {name: preview_lengths(task) for name, task in self.tasks.items()}
-
-    def sample_flops(self, arm: str) -> int:
-        """Forward and backward FLOPs of one training sample of mean length."""
-        response = self._response_tokens(arm)
-        tokens = self.lengths[self.study.task_of(arm)].prompt + response
-        return train_flops(self.shape(arm), tokens=tokens, scored_tokens=response)
-
-    def _response_tokens(self, arm: str) -> int:
-        text = self.study.arms[arm].training.text
-        response = self.lengths[self.study.task_of(arm)].response
-        return response["answers" if text == "answers" else "solutions"]
+    def task_key(self, name: str) -> dict[str, Any]:
+        """The settings of a task that training depends on."""
+        spec = self.study.tasks[name]
+        if isinstance(spec, Text):
+            return {"kind": spec.kind, **resolved(spec, name).model_dump(), "context": spec.context_tokens}
+        return self.tasks[name].training_key()
 
     def _refuse_impossible_budgets(self) -> None:
         faults = []
         for name, arm in self.study.arms.items():
-            step = self.sample_flops(name) * arm.training.batch_samples
-            first = checkpoint_flops(arm.training)[0]
-            if arm.training.train_flops < step:
+            if arm.recipe is None:
+                continue
+            step = self.sizes.sample_flops(name) * arm.recipe.batch_samples
+            first = checkpoint_flops(arm.recipe)[0]
+            if arm.recipe.train_flops < step:
                 faults.append(
-                    f"arms.{name}.recipe.train_flops: {arm.training.train_flops:.3g} is less than one step of "
-                    f"{arm.training.batch_samples} samples takes, {step:.3g}"
+                    f"arms.{name}.recipe.train_flops: {arm.recipe.train_flops:.3g} is less than one step of "
+                    f"{arm.recipe.batch_samples} samples takes, {step:.3g}"
                 )
             elif first < step:
                 faults.append(
@@ -158,100 +124,125 @@ class Plan:
             raise UserError("\n".join([f"study `{self.study.name}`: impossible budgets", *faults]))
 
     def _add(
-        self, stage: str, arm: str, seed: int, inputs: dict[str, Any], needs: list[str], **extra: Any
-    ) -> str:
+        self, stage: str, arm: str, seed: int, inputs: dict[str, Any], needs: list[str], *,
+        flops: int, tokens: int, checkpoint: int | None = None,
+    ) -> str:  # fmt: skip
         content = {"version": METHOD_VERSION, "stage": stage, "inputs": inputs, "needs": needs}
         key = hashlib.sha256(canonical(content).encode()).hexdigest()[:24]
-        job = Job(key=key, stage=stage, arm=arm, seed=seed, inputs=inputs, needs=tuple(needs), **extra)
+        job = Job(key=key, stage=stage, arm=arm, seed=seed, inputs=inputs, needs=tuple(needs),
+                  checkpoint=checkpoint, predicted_flops=flops, predicted_tokens=tokens)  # fmt: skip
         self.jobs.setdefault(key, job)
         return key
 
     def _add_arm(self, name: str, seed: int) -> None:
-        arm, task_name = self.study.arms[name], self.study.task_of(name)
-        recipe, lengths = arm.training, self.lengths[task_name]
-        needs = []
+        """What makes the arm's model, then its evaluations."""
+        arm = self.study.arms[name]
+        key = self._add_training(name, seed) if arm.recipe else self._add_adoption(name, seed)
+        self.train_keys[name, seed] = key
+        for checkpoint in range(arm.checkpoints):
+            self._add_evaluation(name, seed, key, checkpoint)
+
+    def _add_adoption(self, name: str, seed: int) -> str:
+        """A given model is taken as it is: once for all seeds."""
+        spec = self.study.models[self.study.arms[name].model]
+        assert isinstance(spec, GivenModel), name
+        inputs = {"weights_sha256": spec.weights_sha256, "model": self.config(name)}
+        return self._add("adopt", name, seed, inputs, [], flops=0, tokens=0)
+
+    def _add_training(self, name: str, seed: int) -> str:
+        arm, recipe, task_name = (
+            self.study.arms[name],
+            self.study.arms[name].training,
+            self.study.task_of(name),
+        )
+        needs, capture = [], None
         if arm.teacher and recipe.text == "traces":
             self.generate_keys[name, seed] = self._add_generation(name, seed)
             needs.append(self.generate_keys[name, seed])
+        if arm.teacher and recipe.logit_cache:
+            capture = self.capture_keys[name, seed] = self._add_capture(name, seed)
+            needs.append(capture)
         needs += [self.train_keys[needed, seed] for needed in (arm.teacher, arm.base) if needed]
-        sample_tokens = lengths.prompt + self._response_tokens(name)
-        num_samples = int(recipe.train_flops / self.sample_flops(name))
-        predicted = int(recipe.train_flops)
-        if arm.teacher and recipe.loss != "cross_entropy":
-            scored = self._response_tokens(name)
-            teacher = forward_flops(self.shape(arm.teacher), tokens=sample_tokens, scored_tokens=scored)
-            predicted += num_samples * teacher
-        key = self._add(
-            "train", name, seed,
-            {
-                "seed": seed, "model": self.config(name), "recipe": recipe.model_dump(exclude={"traces"}),
-                "task": self.tasks[task_name].training_key(), "teacher": bool(arm.teacher), "base": bool(arm.base),
-            },
-            needs, checkpoint=None, predicted_flops=predicted, predicted_tokens=num_samples * sample_tokens,
+        spec = self.study.models[arm.model]
+        num_samples = self.sizes.num_samples(name)
+        inputs = {
+            "seed": seed, "model": self.config(name), "recipe": recipe.model_dump(exclude={"traces"}),
+            "task": self.task_key(task_name), "teacher": bool(arm.teacher), "base": bool(arm.base),
+        }  # fmt: skip
+        if isinstance(spec, PrunedModel):
+            inputs["pruned"] = spec.model_dump()
+        if isinstance(spec, GivenModel):
+            inputs["weights_sha256"] = spec.weights_sha256
+        return self._add(
+            "train", name, seed, inputs, needs,
+            flops=int(recipe.train_flops) + self.sizes.teacher_forward_flops(name),
+            tokens=num_samples * self.sizes.sample(name).read,
         )  # fmt: skip
-        self.train_keys[name, seed] = key
-        for checkpoint in range(recipe.checkpoints):
-            self._add_evaluation(name, seed, key, checkpoint)
 
     def _add_generation(self, name: str, seed: int) -> str:
         arm = self.study.arms[name]
         assert arm.teacher is not None, name
         assert arm.training.traces is not None, name
-        traces, lengths = arm.training.traces, self.lengths[self.study.task_of(name)]
-        response = lengths.response["solutions"]
-        num_traces = traces.prompts * traces.samples_per_prompt
-        shape = self.shape(arm.teacher)
-        flops = num_traces * generate_flops(shape, prompt_tokens=lengths.prompt, new_tokens=response)
+        traces, lengths = arm.training.traces, self.sizes.lengths[self.study.task_of(name)]
         inputs = {
-            "seed": seed, "traces": traces.model_dump(),
-            "task": self.tasks[self.study.task_of(name)].training_key(),
+            "seed": seed, "traces": traces.model_dump(exclude={"max_per_prompt"}),
+            "task": self.task_key(self.study.task_of(name)),
         }  # fmt: skip
-        needs = [self.train_keys[arm.teacher, seed]]
-        tokens = num_traces * (lengths.prompt + response)
-        return self._add("generate", arm.teacher, seed, inputs, needs,
-                         checkpoint=None, predicted_flops=flops, predicted_tokens=tokens)  # fmt: skip
+        num_traces = traces.prompts * traces.samples_per_prompt
+        tokens = num_traces * (lengths.prompt + lengths.response["solutions"])
+        return self._add("generate", arm.teacher, seed, inputs, [self.train_keys[arm.teacher, seed]],
+                         flops=self.sizes.generation_flops(name), tokens=tokens)  # fmt: skip
+
+    def _add_capture(self, name: str, seed: int) -> str:
+        """The teacher reads the training text and its logits are kept: once for all arms that ask for the same."""
+        arm, task_name = self.study.arms[name], self.study.task_of(name)
+        assert arm.teacher is not None, name
+        assert arm.training.logit_cache is not None, name
+        inputs = {
+            "task": self.task_key(task_name), "split": "train", "temperature": arm.training.temperature,
+            "logit_cache": arm.training.logit_cache.model_dump(),
+        }  # fmt: skip
+        tokens = resolved(self.study.tasks[task_name], task_name).train_tokens
+        return self._add("capture", arm.teacher, seed, inputs, [self.train_keys[arm.teacher, seed]],
+                         flops=self.sizes.capture_flops(name), tokens=tokens)  # fmt: skip
 
     def _add_evaluation(self, name: str, seed: int, train_key: str, checkpoint: int) -> None:
         task_name = self.study.task_of(name)
-        spec, lengths = self.study.tasks[task_name], self.lengths[task_name]
+        spec = self.study.tasks[task_name]
+        inputs: dict[str, Any] = {"task": self.task_key(task_name), "checkpoint": checkpoint}
+        if isinstance(spec, Text):
+            self._add_text_evaluation(name, seed, train_key, inputs)
+            return
+        lengths, new_tokens = self.sizes.lengths[task_name], self.sizes.response_tokens(name)
         num_samples = spec.test_samples if self.study.evaluate_on == "test" else spec.validation_samples
-        new_tokens = self._response_tokens(name)
         flops = num_samples * generate_flops(
             self.shape(name), prompt_tokens=lengths.prompt, new_tokens=new_tokens
         )
-        inputs = {
-            "task": self.tasks[task_name].training_key(), "split": self.study.evaluate_on,
-            "num_samples": num_samples, "max_new_tokens": self.study.max_new_tokens, "checkpoint": checkpoint,
+        inputs |= {
+            "split": self.study.evaluate_on, "num_samples": num_samples,
+            "max_new_tokens": self.study.max_new_tokens,
         }  # fmt: skip
-        tokens = num_samples * (lengths.prompt + new_tokens)
         self._add("evaluate", name, seed, inputs, [train_key], checkpoint=checkpoint,
-                  predicted_flops=flops, predicted_tokens=tokens)  # fmt: skip
+                  flops=flops, tokens=num_samples * (lengths.prompt + new_tokens))  # fmt: skip
+
+    def _add_text_evaluation(self, name: str, seed: int, train_key: str, inputs: dict[str, Any]) -> None:
+        """How surprised a checkpoint is by the held-out sequences, and how far from the judge."""
+        task_name = self.study.task_of(name)
+        found = resolved(self.study.tasks[task_name], task_name)
+        needs = [train_key]
+
+        def reading_flops(arm: str) -> int:
+            mean = round(found.test_tokens / found.test_sequences)
+            scored = round(found.test_loss_tokens / found.test_sequences)
+            return found.test_sequences * forward_flops(self.shape(arm), tokens=mean, scored_tokens=scored)
+
+        if self.judge:
+            judged = {"task": inputs["task"], "split": "test"}
+            needs.append(self._add("capture", self.judge, seed, judged, [self.train_keys[self.judge, seed]],
+                                   flops=reading_flops(self.judge), tokens=found.test_tokens))  # fmt: skip
+        self._add("evaluate", name, seed, inputs, needs, checkpoint=inputs["checkpoint"],
+                  flops=reading_flops(name), tokens=found.test_tokens)  # fmt: skip
 
     @property
     def predicted_flops(self) -> int:
         return sum(job.predicted_flops for job in self.jobs.values())
-
-
-def preview_lengths(task: TrainableTask) -> Lengths:
-    """Mean lengths of a task's texts in words, with <bos> before the prompt and <eos> after the reply."""
-    samples = [task.training_sample(0, index) for index in range(PREVIEW_SAMPLES)]
-    response = {
-        text: mean_words([response_text(sample, text) for sample in samples]) + 1
-        for text in ("answers", "solutions")
-    }
-    return Lengths(prompt=mean_words([sample.prompt for sample in samples]) + 1, response=response)
-
-
-def response_text(sample: Sample, text: str) -> str:
-    """What a model that learns from `answers` or `solutions` should write."""
-    if text == "answers":
-        return sample.answer
-    if sample.solution is None:
-        raise UserError(
-            "this task has no reference worked solutions", hint="use `text: answers` or `text: traces`"
-        )
-    return sample.solution
-
-
-def mean_words(texts: list[str]) -> int:
-    return round(sum(len(text.split()) for text in texts) / len(texts))

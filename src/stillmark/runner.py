@@ -31,6 +31,9 @@ def run_study(
 
     Ctrl-C and `kill -9` lose no record; the same call goes on. Raises UserError for a study that is at fault.
     """
+    from stillmark.resolve import resolve
+
+    study = resolve(study)
     plan = Plan(study)
     folder.mkdir(parents=True, exist_ok=True)
     with only_runner(folder):
@@ -79,7 +82,9 @@ class Bar:
 
 
 EFFORT_PER_FLOP = {
+    "adopt": 1.0,
     "train": 1.0,
+    "capture": 1.0,
     "generate": 6.0,
     "evaluate": 8.0,
 }  # decoding is slower a FLOP; for the bar alone

@@ -11,7 +11,7 @@ from stillmark.distill.objective import LiveTeacher, Objective
 from stillmark.distill.text import IGNORED, TaskText, TextPair, TraceText, micro_batches, rows_of
 from stillmark.distill.train import AVERAGE_GAMMA, SAVED_COUNTS, Training
 from stillmark.models.build import build_model, word_tokenizer
-from stillmark.plan import model_config, tokenizer_words
+from stillmark.sizes import model_config, tokenizer_words
 from stillmark.study.recipe import Recipe
 from stillmark.study.schema import ModelSpec, ShuffledObjects
 from stillmark.tasks import make_task

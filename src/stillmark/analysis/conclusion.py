@@ -93,9 +93,9 @@ def arm_row(lineage: Lineage, arm: str, curves: list[Curve], items: dict[str, It
         "model": spec.model,
         "params": shape.params,
         "matmul_params": shape.matmul_params,
-        "text": spec.recipe.text,
-        "loss": spec.recipe.loss,
-        "learning_rate": spec.recipe.learning_rate,
+        "text": spec.training.text,
+        "loss": spec.training.loss,
+        "learning_rate": spec.training.learning_rate,
         "teacher": spec.teacher,
         "base": spec.base,
         "accuracy": interval_row(

@@ -11,7 +11,10 @@ from stillmark.analysis.curves import Curve, CurvePoint
 from stillmark.compute.ledger import NOTHING, Amount, Boundary, Part, total, within
 from stillmark.plan import Job, Plan
 from stillmark.records import LedgerEntry, Outcome, SampleRecord, Store
-from stillmark.study import Study
+from stillmark.study import GivenModel, Study
+
+STUDENT_PARTS = ("train", "prune", "generate_student")  # what an arm's own job does to make its model
+UNKNOWN = Amount(flops=None, seconds=None, cpu_seconds=None, tokens=None, methods=frozenset())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +34,8 @@ class Lineage:
     def __init__(self, store: Store) -> None:
         text, resolved, _, self.provenance = store.study()
         self.store, self.text = store, text
-        self.study = Study.model_validate(resolved)
-        self.plan = Plan(self.study)
+        self.plan = Plan(Study.model_validate(resolved))
+        self.study = self.plan.study  # with the controls that it asks for
         self.finished = store.finished_keys()
         self._costs: dict[tuple[str, int], list[CheckpointCost]] = {}
         self._evaluations = {
@@ -70,12 +73,16 @@ class Lineage:
             fixed[Part.TEACHER] = making.shared_by(self.students_per_teacher)
         if spec.base:
             fixed[Part.BASE] = self.made(spec.base, seed)
+        if isinstance(self.study.models[spec.model], GivenModel):
+            fixed[Part.BASE] = UNKNOWN
         generation = self.generation(arm, seed)
         costs = []
         for checkpoint in self.store.checkpoints(self.plan.train_keys[arm, seed]):
             until = [entry for entry in entries if entry.index <= checkpoint.index]
             parts = {
-                Part.STUDENT: total(only(until, "train")),
+                Part.STUDENT: total(entry for entry in until if entry.part in STUDENT_PARTS)
+                if spec.recipe
+                else UNKNOWN,
                 Part.GENERATION: generation + total(only(until, "teacher_forward")),
                 **fixed,
             }
@@ -83,9 +90,9 @@ class Lineage:
         return costs
 
     def generation(self, arm: str, seed: int) -> Amount:
-        """The traces that the arm learns from, all of them, accepted or not."""
-        key = self.plan.generate_keys.get((arm, seed))
-        return total(self.store.ledger(key)) if key else NOTHING
+        """The traces that the arm learns from, accepted or not, and the teacher's captured logits."""
+        keys = [keys.get((arm, seed)) for keys in (self.plan.generate_keys, self.plan.capture_keys)]
+        return total(entry for key in keys if key for entry in self.store.ledger(key))
 
     def made(self, arm: str, seed: int) -> Amount:
         """Everything that the arm's final model took, its own teacher and base included."""

@@ -10,6 +10,8 @@ import torch
 
 from stillmark.compute.flops import forward_flops
 from stillmark.compute.model_shape import ModelShape
+from stillmark.distill.cached_losses import fused_cached_divergence
+from stillmark.distill.logit_cache import LogitCache
 from stillmark.distill.losses import DivergenceSettings, fused_cross_entropy, fused_divergence
 from stillmark.distill.spent import Spent, batch_flops
 from stillmark.distill.text import MicroBatch
@@ -24,10 +26,17 @@ class LiveTeacher:
     shape: ModelShape
 
 
+@dataclass(frozen=True, kw_only=True)
+class CachedTeacher:
+    """A teacher whose logits on a fixed corpus were captured before."""
+
+    cache: LogitCache
+
+
 class Objective:
     """The loss of a recipe. What the teacher takes is added to `spent`, apart from the student's own."""
 
-    def __init__(self, recipe: Recipe, teacher: LiveTeacher | None = None) -> None:
+    def __init__(self, recipe: Recipe, teacher: LiveTeacher | CachedTeacher | None = None) -> None:
         self.recipe, self.teacher = recipe, teacher
         self.divergence = None
         if recipe.loss != "cross_entropy":
@@ -46,7 +55,14 @@ class Objective:
         head = model.lm_head.weight
         if self.divergence is None:
             return fused_cross_entropy(hidden, head, batch.targets_BT, num_loss_tokens=num_loss_tokens)
-        assert self.teacher is not None
+        if isinstance(self.teacher, CachedTeacher):
+            places = [row.fixed_index for row in batch.rows if row.fixed_index is not None]
+            assert len(places) == len(batch.rows), "a cache knows the sequences of a corpus"
+            return fused_cached_divergence(
+                hidden, head, self.teacher.cache.targets(places), batch.targets_BT,
+                divergence=self.divergence, num_loss_tokens=num_loss_tokens,
+            ).loss  # fmt: skip
+        assert isinstance(self.teacher, LiveTeacher)
         return fused_divergence(
             hidden, head, self.teacher_hidden(batch, spent), self.teacher.model.lm_head.weight, batch.targets_BT,
             divergence=self.divergence, num_loss_tokens=num_loss_tokens,
@@ -54,7 +70,7 @@ class Objective:
 
     @torch.no_grad()
     def teacher_hidden(self, batch: MicroBatch, spent: Spent) -> torch.Tensor:
-        assert self.teacher is not None
+        assert isinstance(self.teacher, LiveTeacher)
         with teacher_clock(spent):
             hidden: torch.Tensor = self.teacher.model.model(
                 input_ids=batch.input_ids_BT, use_cache=False

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from stillmark.distill.identity import TokenSequence
-from stillmark.plan import response_text
+from stillmark.sizes import response_text
 from stillmark.tasks import TrainableTask
 
 IGNORED = -100  # the target of a position without a loss

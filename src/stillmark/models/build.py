@@ -66,7 +66,11 @@ def load_model(folder: Path, sha256: str | None = None) -> Any:
         raise UserError(f"{weights}: is not the file that was recorded (sha256 differs)",
                         hint="delete the study's folder to make it again")  # fmt: skip
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).to(torch.float32)
-    model.load_state_dict(load_file(weights))
+    absent = model.load_state_dict(load_file(weights), strict=False)
+    tied = set(getattr(model, "all_tied_weights_keys", None) or {})  # the file holds one of two tied names
+    if absent.unexpected_keys or set(absent.missing_keys) - tied:
+        raise UserError(f"{weights}: does not hold the weights of its config: {absent}")
+    model.tie_weights()
     return model.eval()
 
 

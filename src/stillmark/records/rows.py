@@ -85,6 +85,10 @@ class TextScore:
     truncated_tokens: int  # of the context, which did not fit the model's window
     seconds: float | None
     flops: int | None
+    source: str | None = None  # the file that the piece is from
+    teacher_kl_nats: float | None = (
+        None  # KL(teacher || model), summed over the piece's tokens; None: no teacher
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +96,7 @@ class LedgerEntry:
     """Compute that one part of a job took: `index` numbers the pieces in which it was recorded."""
 
     job_key: str
-    part: str  # train | teacher_forward | generate | evaluate
+    part: str  # train | prune | teacher_forward | generate_student | generate | capture | evaluate
     index: int
     flops: int | None
     flops_method: Method
@@ -113,7 +117,7 @@ class CheckpointRecord:
     samples_seen: int
     tokens: int
     train_flops: int
-    loss: float  # mean nats a loss token since the checkpoint before
+    loss: float | None  # mean nats a loss token since the checkpoint before; None: nothing was trained
     path: str  # relative to the store's folder
     sha256: str
 

@@ -27,7 +27,7 @@ from stillmark.records.rows import (
     TextScore,
 )
 
-FORMAT = 1  # of the store; a file of another format is refused
+FORMAT = 2  # of the store; a file of another format is refused
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS study (
@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS sample_details (
 CREATE TABLE IF NOT EXISTS text_scores (
   job_key TEXT NOT NULL REFERENCES jobs, "index" INTEGER NOT NULL, nats REAL NOT NULL, tokens INTEGER NOT NULL,
   num_bytes INTEGER NOT NULL, truncated_tokens INTEGER NOT NULL, seconds REAL, flops INTEGER,
+  source TEXT, teacher_kl_nats REAL,
   PRIMARY KEY (job_key, "index")) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS prompts (sha256 TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ledger (
@@ -60,7 +61,7 @@ CREATE TABLE IF NOT EXISTS ledger (
   device TEXT NOT NULL, PRIMARY KEY (job_key, part, "index")) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checkpoints (
   job_key TEXT NOT NULL REFERENCES jobs, "index" INTEGER NOT NULL, step INTEGER NOT NULL,
-  samples_seen INTEGER NOT NULL, tokens INTEGER NOT NULL, train_flops INTEGER NOT NULL, loss REAL NOT NULL,
+  samples_seen INTEGER NOT NULL, tokens INTEGER NOT NULL, train_flops INTEGER NOT NULL, loss REAL,
   path TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (job_key, "index")) WITHOUT ROWID;
 """
 

@@ -252,6 +252,8 @@ def check_training(store: Store, lineage: Lineage) -> Check:
     for (arm, seed), key in lineage.plan.train_keys.items():
         entries = [entry for entry in store.ledger(key) if entry.part == "train"]
         recipe = lineage.study.arms[arm].recipe
+        if recipe is None:
+            continue  # a given model is not trained
         rows = store.checkpoints(key)
         for row in rows:
             num_checked += 1

@@ -6,7 +6,10 @@ Works on the raw mapping, so that these faults are reported together with the sc
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from stillmark.errors import did_you_mean
+from stillmark.study.recipe import Recipe, recipe_faults
 
 
 def reference_faults(raw: Mapping[str, Any]) -> list[str]:
@@ -19,7 +22,8 @@ def reference_faults(raw: Mapping[str, Any]) -> list[str]:
         faults += missing(f"arms.{name}.task", arm.get("task"), tasks, "task")
         for role in ("teacher", "base"):
             faults += missing(f"arms.{name}.{role}", arm.get(role), arms, "arm")
-        faults += contradictions(name, arm, arms, models, len(tasks))
+        faults += contradictions(name, arm, len(tasks))
+        faults += starting_faults(name, arm, arms, models)
     faults += cycles(arms)
     conclusion = mapping(raw.get("conclusion"))
     for key in ("students", "vanilla", "controls"):
@@ -29,9 +33,11 @@ def reference_faults(raw: Mapping[str, Any]) -> list[str]:
     seeds = raw.get("seeds")
     if isinstance(seeds, list) and len(seeds) != len({str(seed) for seed in seeds}):
         faults.append(f"seeds: the same seed is given twice in {seeds}")
+    for name, model in models.items():
+        faults += missing(f"models.{name}.pruned_from", mapping(model).get("pruned_from"), models, "model")
     for name, task in tasks.items():
         faults += swaps_faults(f"tasks.{name}", mapping(task))
-    return faults
+    return [*faults, *text_faults(tasks, models, arms)]
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -46,34 +52,74 @@ def missing(path: str, name: Any, possible: Mapping[str, Any], noun: str) -> Ite
         )
 
 
-def contradictions(
-    name: str, arm: Mapping[str, Any], arms: Mapping[str, Any], models: Mapping[str, Any], num_tasks: int
-) -> Iterator[str]:
+def contradictions(name: str, arm: Mapping[str, Any], num_tasks: int) -> Iterator[str]:
     """An arm whose own keys do not go together."""
-    recipe = mapping(arm.get("recipe"))
-    text, loss, kind = recipe.get("text"), recipe.get("loss", "cross_entropy"), arm.get("kind")
-    needs_teacher = text == "traces" or loss != "cross_entropy"
-    if needs_teacher and not arm.get("teacher"):
-        yield f"arms.{name}.teacher: is missing, and text `{text}` with loss `{loss}` needs one"
-    if arm.get("teacher") and not needs_teacher:
-        yield f"arms.{name}.teacher: is given, but text `{text}` with loss `{loss}` learns nothing from it"
-    if kind == "vanilla" and arm.get("teacher"):
+    kind, teacher = arm.get("kind"), arm.get("teacher")
+    if kind == "vanilla" and teacher:
         yield f"arms.{name}.kind: a vanilla arm has no teacher; did you mean `distilled`?"
-    if kind == "distilled" and not arm.get("teacher"):
+    if kind == "distilled" and not teacher:
         yield f"arms.{name}.kind: a distilled arm has a teacher; name it, or did you mean `vanilla`?"
-    if text == "traces" and "traces" not in recipe:
-        yield f"arms.{name}.recipe.traces: is missing: say how many prompts the teacher answers"
-    if text in ("answers", "solutions") and "traces" in recipe:
-        yield f"arms.{name}.recipe.traces: is given, but text is `{text}`"
-    base = arms.get(arm.get("base", ""))
-    if (
+    if arm.get("control") and kind != "distilled":
+        yield f"arms.{name}.control: belongs to a distilled arm, which it is held against"
+    if num_tasks > 1 and not arm.get("task"):
+        yield f"arms.{name}.task: is missing, and the study has {num_tasks} tasks"
+    try:
+        recipe = Recipe.model_validate(arm.get("recipe"))
+    except ValidationError:
+        return  # the schema's own faults are reported elsewhere
+    for fault in recipe_faults(recipe):
+        yield f"arms.{name}.recipe.{fault}"
+    said = f"text `{recipe.text}` with loss `{recipe.loss}`"
+    if recipe.needs_teacher and not teacher:
+        yield f"arms.{name}.teacher: is missing, and {said} needs one"
+    if teacher and not recipe.needs_teacher:
+        yield f"arms.{name}.teacher: is given, but {said} learns nothing from it"
+
+
+def starting_faults(
+    name: str, arm: Mapping[str, Any], arms: Mapping[str, Any], models: Mapping[str, Any]
+) -> Iterator[str]:
+    """What an arm's weights start from: its model and its base must fit."""
+    model = mapping(models.get(str(arm.get("model"))))
+    base = mapping(arms.get(str(arm.get("base"))))
+    if "checkpoint" in model:
+        if arm.get("base"):
+            yield f"arms.{name}.base: is given, but the model is a checkpoint, which has weights of its own"
+    elif arm.get("recipe") is None and model:
+        yield f"arms.{name}.recipe: is missing: only a given model (`checkpoint`) is used as it is"
+    elif "pruned_from" in model:
+        if base.get("model") != model["pruned_from"]:
+            yield (f"arms.{name}.base: must be an arm of the model `{model['pruned_from']}`, "
+                   f"which `{arm['model']}` is pruned from")  # fmt: skip
+    elif (
         base
         and base.get("model") != arm.get("model")
         and {base.get("model"), arm.get("model")} <= set(models)
     ):
         yield f"arms.{name}.base: `{arm['base']}` is a `{base.get('model')}`, this arm a `{arm.get('model')}`"
-    if num_tasks > 1 and not arm.get("task"):
-        yield f"arms.{name}.task: is missing, and the study has {num_tasks} tasks"
+
+
+def text_faults(
+    tasks: Mapping[str, Any], models: Mapping[str, Any], arms: Mapping[str, Any]
+) -> Iterator[str]:
+    """A study is of text or of questions, not of both, and the arms' texts are of its kind."""
+    kinds = {mapping(task).get("kind") == "text" for task in tasks.values()}
+    if len(kinds) == 2:
+        yield "tasks: text tasks and question tasks do not go into one study: their results are of another kind"
+        return
+    is_text = kinds == {True}
+    given = [name for name, model in models.items() if "checkpoint" in mapping(model)]
+    if is_text and not given:
+        yield "models: a text task needs a given model (`checkpoint`), whose tokenizer it is read with"
+    if not is_text and given:
+        yield (f"models.{given[0]}: a given model goes with text tasks; question tasks made here have "
+               "a vocabulary of their own (`stillmark eval` asks given models)")  # fmt: skip
+    for name, arm in arms.items():
+        text = mapping(arm.get("recipe")).get("text")
+        if text is not None and (text == "corpus") != is_text:
+            kind = "text" if is_text else "question"
+            possible = "corpus" if is_text else "answers, solutions, traces"
+            yield f"arms.{name}.recipe.text: is `{text}`, but the study has {kind} tasks; possible: {possible}"
 
 
 def cycles(arms: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

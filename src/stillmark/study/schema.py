@@ -161,6 +161,16 @@ class Study(Strict):
     arms: Annotated[dict[Name, Arm], Field(min_length=1)]
     conclusion: Conclusion | None = None
 
+    @property
+    def is_text(self) -> bool:
+        """Whether models are held to text (bits per byte) and not to questions (accuracy): all tasks are of a kind."""
+        return any(isinstance(spec, Text) for spec in self.tasks.values())
+
+    @property
+    def first_given(self) -> GivenModel:
+        """The given model whose tokenizer a text study is read with."""
+        return next(spec for spec in self.models.values() if isinstance(spec, GivenModel))
+
     def task_of(self, arm: str) -> str:
         """The name of the task that an arm is trained on."""
         return self.arms[arm].task or next(iter(self.tasks))

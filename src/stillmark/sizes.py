@@ -1,0 +1,254 @@
+"""How large an arm's model is and how long its samples are, from the study alone: what FLOPs are predicted from.
+
+Needs no torch, no model and no data file: what a run found out about those stands in the resolved study.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from stillmark.compute.flops import forward_flops, generate_flops, train_flops
+from stillmark.compute.model_shape import ModelShape
+from stillmark.compute.shapes import shape_from_config
+from stillmark.errors import UserError
+from stillmark.study.schema import (
+    Arm,
+    GivenModel,
+    ModelSpec,
+    PrunedModel,
+    ResolvedText,
+    Study,
+    TaskSpec,
+    Text,
+)
+from stillmark.tasks import Sample, TrainableTask, make_task
+
+SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
+PREVIEW_SAMPLES = 192  # of a task, to predict lengths
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleTokens:
+    """A training sample of mean length: the tokens that a model reads, and those of them that it is scored on."""
+
+    read: int
+    scored: int
+
+
+class Sizes:
+    """Configs, shapes and mean lengths of a study's arms."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.tasks: dict[str, TrainableTask] = {
+            name: make_task(spec) for name, spec in study.tasks.items() if not isinstance(spec, Text)
+        }
+
+    def config(self, arm: str) -> dict[str, Any]:
+        """The Hugging Face config of an arm's model."""
+        return self.model_config(self.study.arms[arm].model, self.study.task_of(arm))
+
+    def model_config(self, model: str, task: str) -> dict[str, Any]:
+        spec = self.study.models[model]
+        if isinstance(spec, ModelSpec):
+            return model_config(spec, self.vocab_size(task))
+        if isinstance(spec, GivenModel):
+            if spec.config is None:
+                raise UserError(f"models.{model}: its config is not known before it is loaded")
+            return spec.config
+        return pruned_config(spec, self.model_config(spec.pruned_from, task))
+
+    def vocab_size(self, task: str) -> int:
+        spec = self.study.tasks[task]
+        if isinstance(spec, Text):
+            return resolved(spec, task).vocab_size
+        return len(tokenizer_words(self.tasks[task]))
+
+    def shape(self, arm: str) -> ModelShape:
+        return shape_from_config(self.config(arm))
+
+    @cached_property
+    def lengths(self) -> "dict[str, Lengths]":
+        """By question task, from its first training samples."""
+        return {name: preview_lengths(task) for name, task in self.tasks.items()}
+
+    def sample(self, arm: str) -> SampleTokens:
+        """A training sample of the arm."""
+        task = self.study.task_of(arm)
+        spec = self.study.tasks[task]
+        if isinstance(spec, Text):
+            found = resolved(spec, task)
+            return SampleTokens(
+                read=round(found.train_tokens / found.train_sequences),
+                scored=round(found.train_loss_tokens / found.train_sequences),
+            )
+        scored = self.response_tokens(arm)
+        return SampleTokens(read=self.lengths[task].prompt + scored, scored=scored)
+
+    def response_tokens(self, arm: str) -> int:
+        """The mean length of what an arm of a question task learns to write."""
+        text = self.study.arms[arm].training.text
+        return self.lengths[self.study.task_of(arm)].response["answers" if text == "answers" else "solutions"]
+
+    def sample_flops(self, arm: str) -> int:
+        """Forward and backward FLOPs of one training sample of mean length."""
+        sample = self.sample(arm)
+        return train_flops(self.shape(arm), tokens=sample.read, scored_tokens=sample.scored)
+
+    def num_samples(self, arm: str) -> int:
+        """How many training samples the arm's budget takes."""
+        return int(self.study.arms[arm].training.train_flops / self.sample_flops(arm))
+
+    def teacher_forward_flops(self, name: str) -> int:
+        """What a live teacher's forward takes beside the arm's whole training; 0 where none runs."""
+        arm = self.study.arms[name]
+        if not arm.teacher or not arm.training.needs_live_teacher:
+            return 0
+        sample = self.sample(name)
+        one = forward_flops(self.shape(arm.teacher), tokens=sample.read, scored_tokens=sample.scored)
+        return self.num_samples(name) * one
+
+    def generation_flops(self, name: str) -> int:
+        """What the writing of the arm's traces takes; 0 where it has none."""
+        arm = self.study.arms[name]
+        if not arm.teacher or arm.training.traces is None:
+            return 0
+        lengths = self.lengths[self.study.task_of(name)]
+        one = generate_flops(
+            self.shape(arm.teacher), prompt_tokens=lengths.prompt, new_tokens=lengths.response["solutions"]
+        )
+        return arm.training.traces.prompts * arm.training.traces.samples_per_prompt * one
+
+    def capture_flops(self, name: str) -> int:
+        """What the writing of the arm's logit cache takes: the teacher reads the training text once; 0 without one."""
+        arm = self.study.arms[name]
+        if not arm.teacher or arm.training.logit_cache is None:
+            return 0
+        task = self.study.task_of(name)
+        found = resolved(self.study.tasks[task], task)
+        sample = self.sample(name)
+        one = forward_flops(self.shape(arm.teacher), tokens=sample.read, scored_tokens=sample.scored)
+        return found.train_sequences * one
+
+
+def resolved(spec: TaskSpec, task: str) -> ResolvedText:
+    """What a text task's files were found to hold."""
+    if not isinstance(spec, Text) or spec.resolved is None:
+        raise UserError(f"tasks.{task}: its files have not been read yet")
+    return spec.resolved
+
+
+def with_controls(study: Study) -> Study:
+    """The study with the arm that each `control` asks for, and the conclusion holding students against them."""
+    arms: dict[str, Arm] = {}
+    sizes = Sizes(study)
+    for name, arm in study.arms.items():
+        arms[name] = arm
+        if arm.control:
+            arms[f"{name}-control"] = control_of(name, arm, sizes)
+    conclusion = study.conclusion
+    if conclusion:
+        added = [f"{name}-control" for name, arm in study.arms.items() if arm.control]
+        conclusion = conclusion.model_copy(update={"controls": [*conclusion.controls, *added]})
+    return study.model_copy(update={"arms": arms, "conclusion": conclusion})
+
+
+def control_of(name: str, arm: Arm, sizes: Sizes) -> Arm:
+    """The vanilla arm beside a distilled one, within the budget that its `match` allows."""
+    assert arm.control is not None, name
+    recipe = arm.training
+    text = arm.control.text or ("solutions" if recipe.text == "traces" else recipe.text)
+    untaught = {
+        "text": text, "loss": "cross_entropy", "traces": None, "logit_cache": None, "on_policy": None,
+        "hidden_states": None, "cross_entropy_weight": 0.0, "temperature": 1.0, "temperature_squared": False,
+    }  # fmt: skip
+    plain = recipe.model_copy(update=untaught)
+    control = arm.model_copy(update={"kind": "vanilla", "teacher": None, "control": None, "recipe": plain})
+    budget = recipe.train_flops
+    if arm.control.match in ("tokens", "steps"):
+        beside = Sizes(sizes.study.model_copy(update={"arms": {**sizes.study.arms, name: control}}))
+        of_student, of_control = sizes.sample(name).read, beside.sample(name).read
+        samples = sizes.num_samples(name) * (of_student / of_control if arm.control.match == "tokens" else 1)
+        budget = samples * beside.sample_flops(name)
+    elif arm.control.match == "compute_with_teacher":
+        budget += sizes.teacher_forward_flops(name) + sizes.generation_flops(name) + sizes.capture_flops(name)
+    return control.model_copy(update={"recipe": plain.model_copy(update={"train_flops": float(budget)})})
+
+
+# ---- one model, one task
+
+
+def tokenizer_words(task: TrainableTask) -> list[str]:
+    """The vocabulary of a word-level tokenizer: one id a word."""
+    return [*SPECIAL_TOKENS, *task.words()]
+
+
+def model_config(spec: ModelSpec, vocab_size: int) -> dict[str, Any]:
+    """The Hugging Face config of a study's model."""
+    return {
+        "model_type": spec.architecture,
+        "vocab_size": vocab_size,
+        "hidden_size": spec.hidden_size,
+        "num_hidden_layers": spec.num_hidden_layers,
+        "num_attention_heads": spec.num_attention_heads,
+        "num_key_value_heads": spec.num_key_value_heads or spec.num_attention_heads,
+        "intermediate_size": spec.intermediate_size,
+        "max_position_embeddings": 1024,
+        "tie_word_embeddings": False,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+
+
+def pruned_config(spec: PrunedModel, config: dict[str, Any]) -> dict[str, Any]:
+    """A given model's config with the sizes that are kept (`models/prune.py` makes the model itself)."""
+    groups = spec.num_key_value_heads or config["num_key_value_heads"]
+    heads_per_group = config["num_attention_heads"] // config["num_key_value_heads"]
+    layers = spec.num_hidden_layers or config["num_hidden_layers"]
+    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    pruned = {
+        **config,
+        "num_hidden_layers": layers,
+        "hidden_size": spec.hidden_size or config["hidden_size"],
+        "intermediate_size": spec.intermediate_size or config["intermediate_size"],
+        "num_key_value_heads": groups,
+        "num_attention_heads": groups * heads_per_group,
+        "head_dim": head_dim,
+    }
+    if pruned.get("layer_types"):
+        pruned["layer_types"] = pruned["layer_types"][:layers]
+    return pruned
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Mean tokens of a task's texts, special tokens included where the model reads or writes them."""
+
+    prompt: int
+    response: dict[str, int]  # by text: answers, solutions
+
+
+def preview_lengths(task: TrainableTask) -> Lengths:
+    """Mean lengths of a task's texts in words, with <bos> before the prompt and <eos> after the reply."""
+    samples = [task.training_sample(0, index) for index in range(PREVIEW_SAMPLES)]
+    response = {
+        text: mean_words([response_text(sample, text) for sample in samples]) + 1
+        for text in ("answers", "solutions")
+    }
+    return Lengths(prompt=mean_words([sample.prompt for sample in samples]) + 1, response=response)
+
+
+def response_text(sample: Sample, text: str) -> str:
+    """What a model that learns from `answers` or `solutions` should write."""
+    if text == "answers":
+        return sample.answer
+    if sample.solution is None:
+        raise UserError(
+            "this task has no reference worked solutions", hint="use `text: answers` or `text: traces`"
+        )
+    return sample.solution
+
+
+def mean_words(texts: list[str]) -> int:
+    return round(sum(len(text.split()) for text in texts) / len(texts))

@@ -1,0 +1,33 @@
+"""Carries out one job of a plan: reads the study and earlier records, writes records, shares nothing else.
+
+A job can be killed at any moment and begun again: it goes on from what is recorded.
+"""
+
+import os
+from collections.abc import Callable
+
+import torch
+
+from stillmark.plan import Job, Plan
+from stillmark.provenance import provenance
+from stillmark.records import Store
+from stillmark.stages.adopt import adopt
+from stillmark.stages.ask import evaluate, generate
+from stillmark.stages.text import capture, evaluate_text
+from stillmark.stages.train import train
+
+Report = Callable[[float], None]  # told the fraction of the job that is done
+
+
+def do_job(job: Job, plan: Plan, store: Store, report: Report = lambda fraction: None) -> None:
+    """Carries out a job whose needs are finished, and marks it finished."""
+    torch.set_num_threads(plan.study.threads or os.cpu_count() or 1)
+    torch.use_deterministic_algorithms(True)
+    store.begin_job(job.key, job.stage, job.inputs, {**provenance(), "threads": torch.get_num_threads()})
+    is_text = plan.study.is_text
+    stages = {
+        "adopt": adopt, "train": train, "generate": generate, "capture": capture,
+        "evaluate": evaluate_text if is_text else evaluate,
+    }  # fmt: skip
+    stages[job.stage](job, plan, store, report)
+    store.finish_job(job.key)

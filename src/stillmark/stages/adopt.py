@@ -1,0 +1,62 @@
+"""Where a model and its tokenizer come from: a given checkpoint taken into the run, or an earlier job's."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stillmark.errors import UserError
+from stillmark.evaluate.model import weights_hash
+from stillmark.models.build import load_model, save_model, word_tokenizer
+from stillmark.models.given import given_model, given_tokenizer
+from stillmark.plan import Job, Plan
+from stillmark.provenance import provenance
+from stillmark.records import CheckpointRecord, Store
+from stillmark.sizes import tokenizer_words
+from stillmark.study.schema import GivenModel
+
+
+def adopt(job: Job, plan: Plan, store: Store, report: Any) -> None:
+    """Writes a given model into the run's folder in float32, so that all later jobs read one file of known hash."""
+    spec = plan.study.models[plan.study.arms[job.arm].model]
+    assert isinstance(spec, GivenModel), job.arm
+    if store.checkpoints(job.key):
+        return
+    found = weights_hash(spec.checkpoint, spec.revision)
+    if found != spec.weights_sha256:
+        raise UserError(f"{spec.checkpoint}: its weights have changed since the run began",
+                        hint="run the study in another folder")  # fmt: skip
+    model = given_model(spec.checkpoint, spec.revision)
+    folder = model_folder(store, job.key) / "checkpoint-0"
+    weights = {name: tensor.detach() for name, tensor in model.named_parameters()}
+    sha256 = save_model(folder, model, weights, given_tokenizer(spec.checkpoint, spec.revision))
+    with store.transaction():
+        store.add(
+            CheckpointRecord(
+                job_key=job.key, index=0, step=0, samples_seen=0, tokens=0, train_flops=0, loss=None,
+                path=str(folder.relative_to(store.folder)), sha256=sha256,
+            )
+        )  # fmt: skip
+
+
+def device_name() -> str:
+    return f"{provenance()['cpu'] or 'unknown CPU'}, {torch.get_num_threads()} threads"
+
+
+def model_folder(store: Store, train_key: str) -> Path:
+    return store.folder / "models" / train_key
+
+
+def final_model(store: Store, train_key: str) -> Any:
+    """The last checkpoint of a finished training job, or a model that was adopted."""
+    last = store.checkpoints(train_key)[-1]
+    return load_model(store.folder / last.path, last.sha256)
+
+
+def tokenizer_for(plan: Plan, arm: str) -> Any:
+    """The tokenizer that an arm's text is read with: a text study has that of its given models."""
+    study = plan.study
+    if study.is_text:
+        spec = study.first_given
+        return given_tokenizer(spec.checkpoint, spec.revision)
+    return word_tokenizer(tokenizer_words(plan.tasks[study.task_of(arm)]))

@@ -1,0 +1,182 @@
+"""What is done with a text task: the teacher's logits captured, a checkpoint's surprise at held-out text."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from stillmark.compute.flops import forward_flops
+from stillmark.compute.model_shape import ModelShape
+from stillmark.distill.corpus import Corpus, read_corpus
+from stillmark.distill.head import checked_output_head
+from stillmark.distill.identity import CacheIdentity, TokenSequence, data_sha256, tokenizer_sha256
+from stillmark.distill.logit_cache import CacheSettings, LogitCache
+from stillmark.distill.logit_capture import capture_logits, teacher_hidden_states
+from stillmark.errors import UserError
+from stillmark.evaluate.text_quality import Judge, TextScorer, hidden_states_of
+from stillmark.models.build import load_model
+from stillmark.plan import Job, Plan
+from stillmark.records import LedgerEntry, Method, Store, TextScore
+from stillmark.stages.adopt import device_name, final_model, tokenizer_for
+from stillmark.study.schema import Text
+
+HIDDEN_FILE = "hidden_states.safetensors"
+SEQUENCES_AT_ONCE = 8  # recorded in one transaction
+
+
+def corpus_for(plan: Plan, arm: str) -> Corpus:
+    """The arm's text, which must be what it was when the run began."""
+    task = plan.study.task_of(arm)
+    spec = plan.study.tasks[task]
+    assert isinstance(spec, Text), task
+    assert spec.resolved is not None, task
+    corpus = read_once(
+        spec.model_dump_json(), plan.study.first_given.checkpoint, lambda: tokenizer_for(plan, arm)
+    )
+    if corpus.resolved(spec.resolved.vocab_size) != spec.resolved:
+        raise UserError(f"tasks.{task}: its files have changed since the run began",
+                        hint="run the study in another folder")  # fmt: skip
+    return corpus
+
+
+_corpora: dict[tuple[str, str], Corpus] = {}  # of this process: its jobs share it
+
+
+def read_once(spec: str, checkpoint: str, tokenizer: Any) -> Corpus:
+    if (spec, checkpoint) not in _corpora:
+        _corpora[spec, checkpoint] = read_corpus(Text.model_validate_json(spec), tokenizer())
+    return _corpora[spec, checkpoint]
+
+
+def sequence_flops(shape: ModelShape, sequence: TokenSequence) -> int:
+    return forward_flops(shape, tokens=len(sequence.token_ids), scored_tokens=sequence.num_loss_tokens)
+
+
+def capture(job: Job, plan: Plan, store: Store, report: Any) -> None:
+    """The teacher reads a split once: its logits on the training text, or its hidden states on the held-out one."""
+    corpus = corpus_for(plan, job.arm)
+    started, cpu_started = time.perf_counter(), time.process_time()
+    if job.inputs["split"] == "train":
+        sequences = corpus.train
+        cache_settings = job.inputs["logit_cache"]
+        teacher = final_model(store, job.needs[0])
+        hidden_states, head = teacher_hidden_states(teacher)
+        num_rows = sum(sequence.num_loss_tokens for sequence in sequences)
+        done, is_resumed = 0, capture_folder(store, job.key).exists()
+
+        def observed(part: Any) -> Any:
+            nonlocal done
+            done += sum(sequence.num_loss_tokens for sequence in part)
+            report(done / num_rows)
+            return hidden_states(part)
+
+        capture_logits(
+            capture_folder(store, job.key), observed, head, sequences,
+            identity=cache_identity_of(job.needs[0], plan, store, job.arm), settings=settings_of(cache_settings, job),
+        )  # fmt: skip
+    else:
+        is_resumed = False
+        sequences = [held_out.sequence for held_out in corpus.test]
+        teacher = final_model(store, job.needs[0])
+        states = {}
+        for index, sequence in enumerate(sequences):
+            states[str(index)] = hidden_states_of(teacher, sequence)
+            report((index + 1) / len(sequences))
+        folder = capture_folder(store, job.key)
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = folder / f"{HIDDEN_FILE}.partial"
+        save_file(states, scratch, metadata={"teacher": store.checkpoints(job.needs[0])[-1].sha256})
+        scratch.replace(folder / HIDDEN_FILE)
+    shape = plan.shape(job.arm)
+    with store.transaction():
+        store.add(
+            LedgerEntry(
+                job_key=job.key, part="capture", index=0,
+                flops=sum(sequence_flops(shape, sequence) for sequence in sequences), flops_method=Method.COUNTED,
+                tokens=sum(len(sequence.token_ids) for sequence in sequences), positions=None,
+                seconds=None if is_resumed else time.perf_counter() - started,  # a killed capture's are lost
+                cpu_seconds=None if is_resumed else time.process_time() - cpu_started, device=device_name(),
+            )
+        )  # fmt: skip
+
+
+def capture_folder(store: Store, key: str) -> Path:
+    return store.folder / "captures" / key
+
+
+def settings_of(logit_cache: dict[str, Any], job: Job) -> CacheSettings:
+    return CacheSettings(
+        kind=logit_cache["keep"], k=logit_cache["k"], temperature=job.inputs["temperature"], seed=job.seed
+    )
+
+
+def cache_identity_of(teacher_key: str, plan: Plan, store: Store, arm: str) -> CacheIdentity:
+    """What a capture depends on: the teacher's weights by the hash of their file."""
+    tokenizer = tokenizer_for(plan, arm)
+    return CacheIdentity(
+        teacher=store.checkpoints(teacher_key)[-1].sha256,
+        tokenizer=tokenizer_sha256(tokenizer),
+        template=str(tokenizer.chat_template),
+        data=data_sha256(corpus_for(plan, arm).train),
+    )
+
+
+def open_cache(job: Job, plan: Plan, store: Store) -> LogitCache:
+    """The captured logits that the job's arm learns from."""
+    teacher = plan.study.arms[job.arm].teacher
+    assert teacher is not None, job.arm
+    identity = cache_identity_of(plan.train_keys[teacher, job.seed], plan, store, job.arm)
+    return LogitCache(capture_folder(store, plan.capture_keys[job.arm, job.seed]), identity)
+
+
+def evaluate_text(job: Job, plan: Plan, store: Store, report: Any) -> None:
+    """A checkpoint on the held-out sequences, from the first that is not recorded."""
+    corpus, shape = corpus_for(plan, job.arm), plan.shape(job.arm)
+    record = store.checkpoints(job.needs[0])[job.inputs["checkpoint"]]
+    scorer = TextScorer(load_model(store.folder / record.path, record.sha256))
+    judges = HeldOutJudge(job.needs[1], plan, store) if plan.judge else None
+    done = len(store.text_scores(job.key))
+    for start in range(done, len(corpus.test), SEQUENCES_AT_ONCE):
+        started, cpu_started = time.perf_counter(), time.process_time()
+        rows = []
+        for index in range(start, min(start + SEQUENCES_AT_ONCE, len(corpus.test))):
+            held_out, began = corpus.test[index], time.perf_counter()
+            surprise = scorer.score(held_out.sequence, judges.of(index) if judges else None)
+            rows.append(
+                TextScore(
+                    job_key=job.key, index=index, nats=-surprise.nats, tokens=held_out.sequence.num_loss_tokens,
+                    num_bytes=held_out.num_bytes, truncated_tokens=0, seconds=time.perf_counter() - began,
+                    flops=sequence_flops(shape, held_out.sequence), source=held_out.source,
+                    teacher_kl_nats=surprise.teacher_kl_nats,
+                )
+            )  # fmt: skip
+        entry = LedgerEntry(
+            job_key=job.key, part="evaluate", index=start // SEQUENCES_AT_ONCE,
+            flops=sum(row.flops or 0 for row in rows), flops_method=Method.COUNTED,
+            tokens=sum(len(corpus.test[row.index].sequence.token_ids) for row in rows), positions=None,
+            seconds=time.perf_counter() - started, cpu_seconds=time.process_time() - cpu_started,
+            device=device_name(),
+        )  # fmt: skip
+        with store.transaction():
+            store.add(*rows, entry)
+        report(min(1.0, (start + SEQUENCES_AT_ONCE) / len(corpus.test)))
+
+
+class HeldOutJudge:
+    """The teacher's hidden states on the held-out sequences, as they were captured."""
+
+    def __init__(self, capture_key: str, plan: Plan, store: Store) -> None:
+        assert plan.judge is not None
+        job = plan.jobs[capture_key]
+        teacher = store.checkpoints(job.needs[0])[-1]
+        self.head = checked_output_head(load_model(store.folder / teacher.path, teacher.sha256)).detach()
+        self.path = capture_folder(store, capture_key) / HIDDEN_FILE
+        with safe_open(self.path, "pt") as file:
+            if file.metadata()["teacher"] != teacher.sha256:
+                raise UserError(f"{self.path}: was captured with another teacher")
+
+    def of(self, index: int) -> Judge:
+        with safe_open(self.path, "pt") as file:
+            return Judge(hidden_LE=file.get_tensor(str(index)), head=self.head)

@@ -1,0 +1,177 @@
+"""Training of one arm: from random weights, its base's, or a start cut out of them, to its budget."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stillmark.compute.flops import forward_flops
+from stillmark.distill.objective import CachedTeacher, LiveTeacher, Objective
+from stillmark.distill.text import CorpusText, TaskText, TextPair, TextSource, TraceText
+from stillmark.distill.train import Training
+from stillmark.errors import UserError
+from stillmark.models.build import build_model, save_model
+from stillmark.models.given import given_model
+from stillmark.models.prune import PrunedShape, prune
+from stillmark.plan import Job, Plan, checkpoint_flops
+from stillmark.records import CheckpointRecord, LedgerEntry, Method, Outcome, Store
+from stillmark.stages.adopt import device_name, final_model, model_folder, tokenizer_for
+from stillmark.stages.text import corpus_for, open_cache
+from stillmark.study.schema import GivenModel, PrunedModel
+
+STATE_FILE = "training_state.safetensors"
+
+
+def train(job: Job, plan: Plan, store: Store, report: Any) -> None:
+    """From random weights or the base's, to the budget, with a checkpoint at each of the recipe's marks."""
+    arm = plan.study.arms[job.arm]
+    done = store.checkpoints(job.key)
+    if len(done) == arm.training.checkpoints:
+        return  # killed between the last checkpoint and the mark that the job is finished
+    tokenizer = tokenizer_for(plan, job.arm)
+    training = Training(
+        model=starting_model(job, plan, store).train(),
+        shape=plan.shape(job.arm),
+        tokenizer=tokenizer,
+        source=text_source(job, plan, store, tokenizer),
+        recipe=arm.training,
+        objective=Objective(arm.training, teacher_of(job, plan, store)),
+    )
+    folder = model_folder(store, job.key)
+    if done:
+        training.load(folder / f"{done[-1].index}-{STATE_FILE}", recorded_counts(store, job.key, done[-1]))
+    for index in training.run(checkpoint_flops(arm.training)):
+        record_checkpoint(job, training, index, folder, store)
+        report(training.spent.train_flops / arm.training.train_flops)
+    (folder / f"{arm.training.checkpoints - 1}-{STATE_FILE}").unlink(missing_ok=True)
+
+
+def starting_model(job: Job, plan: Plan, store: Store) -> Any:
+    """Random weights, the base's, or what pruning leaves of the base; pruning's FLOPs are recorded, once."""
+    arm = plan.study.arms[job.arm]
+    spec = plan.study.models[arm.model]
+    if isinstance(spec, GivenModel):
+        return given_model(spec.checkpoint, spec.revision)
+    if not arm.base:
+        return build_model(plan.config(job.arm), job.seed)
+    base = final_model(store, plan.train_keys[arm.base, job.seed])
+    if not isinstance(spec, PrunedModel):
+        return base
+    started, cpu_started = time.perf_counter(), time.process_time()
+    sequences = corpus_for(plan, job.arm).train
+    step = max(1, len(sequences) // spec.calibration_sequences)
+    chosen = sequences[::step][: spec.calibration_sequences]  # spread over the text: the same for all seeds
+    shape = PrunedShape(
+        num_layers=spec.num_hidden_layers, hidden_size=spec.hidden_size,
+        ffn_size=spec.intermediate_size, num_kv_heads=spec.num_key_value_heads,
+    )  # fmt: skip
+    pruned = prune(base, shape, [torch.tensor([sequence.token_ids]) for sequence in chosen])
+    if not any(entry.part == "prune" for entry in store.ledger(job.key)):
+        tokens = [len(sequence.token_ids) for sequence in chosen]
+        flops = sum(forward_flops(plan.shape(arm.base), tokens=count, scored_tokens=0) for count in tokens)
+        with store.transaction():
+            store.add(
+                LedgerEntry(
+                    job_key=job.key, part="prune", index=0, flops=flops, flops_method=Method.COUNTED,
+                    tokens=sum(tokens), positions=sum(tokens), seconds=time.perf_counter() - started,
+                    cpu_seconds=time.process_time() - cpu_started, device=device_name(),
+                )
+            )  # fmt: skip
+    return pruned.model
+
+
+def teacher_of(job: Job, plan: Plan, store: Store) -> LiveTeacher | CachedTeacher | None:
+    """What judges the arm's text: a live teacher, its captured logits, or nothing."""
+    arm = plan.study.arms[job.arm]
+    if not arm.teacher or not arm.training.needs_logits:
+        return None
+    if arm.training.logit_cache:
+        return CachedTeacher(cache=open_cache(job, plan, store))
+    model = final_model(store, plan.train_keys[arm.teacher, job.seed])
+    return LiveTeacher(model=model, shape=plan.shape(arm.teacher))
+
+
+def recorded_counts(store: Store, job_key: str, last: CheckpointRecord) -> dict[str, int]:
+    """What training had spent at its last checkpoint, added up from the records."""
+    entries = store.ledger(job_key)
+
+    def total(part: str, name: str) -> int:
+        return sum(getattr(entry, name) for entry in entries if entry.part == part)
+
+    return {
+        "step": last.step,
+        "samples": last.samples_seen,
+        "tokens": total("train", "tokens"),
+        "positions": total("train", "positions"),
+        "train_flops": total("train", "flops"),
+        "teacher_flops": total("teacher_forward", "flops"),
+    }
+
+
+def record_checkpoint(job: Job, training: Training, index: int, folder: Path, store: Store) -> None:
+    """Files first, then the rows that refer to them: a kill between the two leaves files that are written again."""
+    spent = training.spent
+    checkpoint = folder / f"checkpoint-{index}"
+    sha256 = save_model(checkpoint, training.model, training.averaged_weights(), training.tokenizer)
+    training.save(folder / f"{index}-{STATE_FILE}")
+    before = store.ledger(job.key)
+    segment = {
+        part: {
+            name: now - sum(getattr(entry, name) for entry in before if entry.part == part)
+            for name, now in (("flops", flops), ("tokens", spent.tokens), ("positions", spent.positions))
+        }
+        for part, flops in (("train", spent.train_flops), ("teacher_forward", spent.teacher_flops))
+    }
+    seconds = {
+        "train": (spent.train_seconds, spent.train_cpu_seconds),
+        "teacher_forward": (spent.teacher_seconds, spent.teacher_cpu_seconds),
+    }
+    parts = ["train", "teacher_forward"] if training.recipe.needs_live_teacher else ["train"]
+    with store.transaction():
+        for part in parts:
+            store.add(
+                LedgerEntry(
+                    job_key=job.key,
+                    part=part,
+                    index=index,
+                    flops_method=Method.COUNTED,
+                    device=device_name(),
+                    seconds=seconds[part][0],
+                    cpu_seconds=seconds[part][1],
+                    **segment[part],
+                )
+            )
+        store.add(
+            CheckpointRecord(
+                job_key=job.key,
+                index=index,
+                step=spent.step,
+                samples_seen=spent.samples,
+                tokens=spent.tokens,
+                train_flops=spent.train_flops,
+                loss=spent.loss_sum / spent.loss_tokens,
+                path=str(checkpoint.relative_to(store.folder)),
+                sha256=sha256,
+            )
+        )
+    (folder / f"{index - 1}-{STATE_FILE}").unlink(missing_ok=True)
+
+
+def text_source(job: Job, plan: Plan, store: Store, tokenizer: Any) -> TextSource:
+    """The text that the job's arm learns from."""
+    recipe = plan.study.arms[job.arm].training
+    if recipe.text == "corpus":
+        return CorpusText(corpus_for(plan, job.arm).train, job.seed)
+    if recipe.text != "traces":
+        return TaskText(plan.tasks[plan.study.task_of(job.arm)], recipe.text, job.seed, tokenizer)
+    items = store.items()
+    accepted = [
+        TextPair(prompt=items[sample.item_id].prompt, response=sample.response)
+        for sample in store.samples(plan.generate_keys[job.arm, job.seed])
+        if sample.outcome is Outcome.CORRECT
+    ]
+    if not accepted:
+        raise UserError(f"arm `{job.arm}`: the task's scorer accepted none of the teacher's traces",
+                        hint="give the teacher a larger `train_flops` or a lower `traces.temperature`")  # fmt: skip
+    return TraceText(accepted, job.seed, tokenizer)

@@ -1,0 +1,224 @@
+"""Documents of a study's text task: text files, and JSONL files of texts, of prompts with responses, or of chats.
+
+    - file: corpus.txt                  # one document
+    - file: pages.jsonl                 # a document a line: its field `text`
+    - file: traces.jsonl                # a document for each entry of `code`, where that is a list
+      prompt: question
+      response: code
+    - file: chats.jsonl                 # a list of {role, content}: the last assistant turn is the response
+      text: messages
+
+Where no field is named, those called `messages`, `text`, or `prompt` and `response` are taken. Documents of blanks
+alone are left out. Relative paths are relative to the current directory.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from stillmark.errors import UserError, did_you_mean
+from stillmark.study.schema import TextFile
+
+KINDS = {str: "text", list: "a list", dict: "an object", type(None): "null", bool: "true or false"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A text to learn from: all of it (`prompt` is empty), or a response to a prompt that is read without a loss.
+
+    `turns` are the chat's (role, content) before the response, for a tokenizer with a chat template; `prompt` is
+    then their contents, parted by empty lines. `line` counts from 1; that of a text file is 1.
+    """
+
+    prompt: str
+    response: str
+    file: str
+    line: int
+    turns: tuple[tuple[str, str], ...] = ()
+
+
+def read_documents(files: Sequence[TextFile]) -> tuple[list[Document], list[Document]]:
+    """The documents to train on and those held out, in the files' order. Raises UserError: file, line, what is wrong.
+
+    Which are held out depends on the prompt (or text) alone: all responses to one prompt are on one side.
+    """
+    train: list[Document] = []
+    held_out: list[Document] = []
+    for file in files:
+        documents = list(islice(documents_of(file), file.max_documents))
+        if not documents:
+            raise UserError(f"{file.file}: has no document: every text in it is blank")
+        for document in documents:
+            (held_out if is_held_out(document, file.held_out_share) else train).append(document)
+    shares = [file.held_out_share for file in files]
+    for side, name in ((train, "train on"), (held_out, "hold out")):
+        if not side and any(shares):
+            raise UserError(
+                f"{', '.join(file.file for file in files)}: no document is left to {name}: of "
+                f"{len(train) + len(held_out)}, `held_out_share` {max(shares)} keeps {len(held_out)} from training",
+                hint="change `held_out_share`, or put the held-out documents in a file of their own under `test`",
+            )
+    return train, held_out
+
+
+def is_held_out(document: Document, share: float) -> bool:
+    """Whether a hash of the prompt (or the text, where there is none), as a number from 0 to 1, is below the share.
+
+    Case and white space do not count, so that two writings of one prompt are on one side.
+    """
+    text = " ".join((document.prompt or document.response).lower().split())
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) < share * 2**64
+
+
+def documents_of(file: TextFile) -> Iterator[Document]:
+    """All documents of one file that are not blank."""
+    path = Path(file.file)
+    fields = {name: getattr(file, name) for name in ("text", "prompt", "response") if getattr(file, name)}
+    if path.suffix not in (".txt", ".jsonl"):
+        raise UserError(f"{file.file}: is neither .txt (one document) nor .jsonl (an object a line)")
+    if "text" in fields and len(fields) > 1:
+        raise UserError(
+            f"{file.file}: `text` is a whole document: it goes with neither `prompt` nor `response`"
+        )
+    if "prompt" in fields and "response" not in fields:
+        raise UserError(f"{file.file}: `prompt` needs `response`, the field with what is written after it")
+    content = content_of(path)
+    if path.suffix == ".txt":
+        if fields or file.held_out_share:
+            given = "held_out_share" if file.held_out_share else next(iter(fields))
+            raise UserError(f"{file.file}: `{given}` is of .jsonl files; a .txt file is one document",
+                            hint="held-out text can be a file of its own under `test`")  # fmt: skip
+        yield from [Document(prompt="", response=content, file=path.name, line=1)] if content.strip() else []
+        return
+    for number, line in enumerate(content.split("\n"), start=1):  # not splitlines: JSON may hold U+2028
+        if line.strip():
+            yield from documents_of_row(RowReader(file.file, number, line), fields)
+
+
+def content_of(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        where = f" (in {Path.cwd()})" if not path.is_absolute() else ""
+        if not path.parent.is_dir():
+            raise UserError(f"{path}: there is no folder {path.parent}{where}") from error
+        near = did_you_mean(path.name, (other.name for other in path.parent.iterdir()))
+        raise UserError(f"{path}: no such file{where}", hint=near) from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    if not raw.strip():
+        raise UserError(f"{path}: is empty")
+    try:
+        return raw.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        message = f"{path}, line {line}: is not UTF-8: byte {raw[error.start]:#04x}"
+        raise UserError(message, hint=f"if it is Latin-1: iconv -f latin1 -t utf-8 {path}") from error
+
+
+class RowReader:
+    """One line of a JSONL file; every fault found in it names the file and the line."""
+
+    def __init__(self, file: str, line: int, text: str) -> None:
+        self.file, self.line = file, line
+        try:
+            self.row = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            column = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+            raise self.fault(f"is not JSON: {getattr(error, 'msg', error)}{column}") from error
+        if not isinstance(self.row, dict):
+            raise self.fault(f"is {kind_of(self.row)}, not an object with fields")
+
+    def fault(self, message: str, hint: str | None = None) -> UserError:
+        return UserError(f"{self.file}, line {self.line}: {message}", hint)
+
+    def value(self, field: str) -> Any:
+        if field not in self.row:
+            there = ", ".join(map(str, self.row)) or "none"
+            raise self.fault(f"no field `{field}`; there are: {there}", did_you_mean(field, self.row))
+        return self.row[field]
+
+    def text(self, field: str, value: Any) -> str:
+        if not isinstance(value, str):
+            raise self.fault(f"`{field}` is {kind_of(value)}, not text")
+        return value
+
+    def chat(self, field: str, value: Any) -> list[tuple[str, str]]:
+        """The turns of a chat as (role, content)."""
+        turns = []
+        for place, turn in enumerate(value):
+            if not isinstance(turn, dict) or not {"role", "content"} <= turn.keys():
+                keys = f" with {', '.join(turn)}" if isinstance(turn, dict) else ""
+                raise self.fault(
+                    f"`{field}[{place}]` is {kind_of(turn)}{keys}, not one with role and content"
+                )
+            role = self.text(f"{field}[{place}].role", turn["role"])
+            turns.append((role, self.text(f"{field}[{place}].content", turn["content"])))
+        return turns
+
+
+def kind_of(value: Any) -> str:
+    return KINDS.get(type(value), "a number")
+
+
+def is_chat(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def documents_of_row(row: RowReader, named: dict[str, str]) -> Iterator[Document]:
+    fields = named or usual_fields(row)
+    field = fields.get("response") or fields["text"]
+    prompt, turns = prompt_of(row, fields["prompt"]) if "prompt" in fields else ("", ())
+    value = row.value(field)
+    for entry in value if isinstance(value, list) and not is_chat(value) else [value]:
+        if is_chat(entry):
+            before, response = split_chat(row, field, entry)
+            before = (*turns, *before)
+            document = document_of(row, contents(before), response, before)
+        else:
+            document = document_of(row, prompt, row.text(field, entry), turns)
+        if document.response.strip():
+            yield document
+
+
+def usual_fields(row: RowReader) -> dict[str, str]:
+    """The fields of the usual names, where there is one way to take them."""
+    ways = [{"text": "messages"}, {"text": "text"}, {"prompt": "prompt", "response": "response"}]
+    possible = [way for way in ways if set(way.values()) <= row.row.keys()]
+    if len(possible) == 1:
+        return possible[0]
+    there = ", ".join(map(str, row.row)) or "none"
+    said = "could be several kinds of document" if possible else "has none of the usual fields"
+    raise row.fault(
+        f"{said}; there are: {there}", "name the field with `text`, or with `prompt` and `response`"
+    )
+
+
+def prompt_of(row: RowReader, field: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    value = row.value(field)
+    if is_chat(value):
+        turns = tuple(row.chat(field, value))
+        return contents(turns), turns
+    return row.text(field, value), ()
+
+
+def split_chat(row: RowReader, field: str, value: Any) -> tuple[tuple[tuple[str, str], ...], str]:
+    """The turns before the last assistant's, and what it says; what comes after that is no part of the document."""
+    turns = row.chat(field, value)
+    last = max((place for place, (role, _) in enumerate(turns) if role == "assistant"), default=None)
+    if last is None:
+        roles = ", ".join(dict.fromkeys(role for role, _ in turns))
+        raise row.fault(f"`{field}` has no turn of the role assistant to learn; there are: {roles}")
+    return tuple(turns[:last]), turns[last][1]
+
+
+def contents(turns: Sequence[tuple[str, str]]) -> str:
+    return "\n\n".join(content for _, content in turns)
+
+
+def document_of(row: RowReader, prompt: str, response: str, turns: tuple[tuple[str, str], ...]) -> Document:
+    return Document(prompt=prompt, response=response, file=Path(row.file).name, line=row.line, turns=turns)
