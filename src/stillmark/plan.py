@@ -166,7 +166,7 @@ class Plan:
         spec = self.study.models[arm.model]
         num_samples = self.sizes.num_samples(name)
         inputs = {
-            "seed": seed, "model": self.config(name), "recipe": recipe.model_dump(exclude={"traces"}),
+            "seed": seed, "model": self.config(name), "recipe": recipe.model_dump(exclude={"traces"}, exclude_defaults=True),
             "task": self.task_key(task_name), "teacher": bool(arm.teacher), "base": bool(arm.base),
         }  # fmt: skip
         if isinstance(spec, PrunedModel):
@@ -185,7 +185,7 @@ class Plan:
         assert arm.training.traces is not None, name
         traces, lengths = arm.training.traces, self.sizes.lengths[self.study.task_of(name)]
         inputs = {
-            "seed": seed, "traces": traces.model_dump(exclude={"max_per_prompt"}),
+            "seed": seed, "traces": traces.model_dump(exclude={"max_per_prompt"}, exclude_defaults=True),
             "task": self.task_key(self.study.task_of(name)),
         }  # fmt: skip
         num_traces = traces.prompts * traces.samples_per_prompt

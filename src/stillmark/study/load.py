@@ -10,7 +10,20 @@ from pydantic import BaseModel, ValidationError
 
 from stillmark.errors import UserError, did_you_mean
 from stillmark.study.references import reference_faults
-from stillmark.study.schema import PublishedStudy, Study
+from stillmark.study.schema import (
+    GivenModel,
+    ModelSpec,
+    PrunedModel,
+    PublishedStudy,
+    ShuffledObjects,
+    Study,
+    Text,
+)
+
+
+VARIANTS: dict[str, type[BaseModel]] = {
+    "random": ModelSpec, "given": GivenModel, "pruned": PrunedModel, "shuffled_objects": ShuffledObjects, "text": Text,
+}  # fmt: skip
 
 
 class StudyLoader(yaml.SafeLoader):
@@ -78,7 +91,9 @@ def study_from_text(text: str, name: str = "study.yaml") -> Study | PublishedStu
 def describe(fault: Any, kind: type[BaseModel]) -> str:
     """One line for one of pydantic's errors: the path in the file, what is wrong, what was possible."""
     location = fault["loc"]
-    path = ".".join(str(part) for part in location if part != "[key]")
+    is_tag = len(location) > 2 and location[0] in ("tasks", "models") and location[2] in VARIANTS
+    shown_location = (*location[:2], *location[3:]) if is_tag else location
+    path = ".".join(str(part) for part in shown_location if part != "[key]")
     fault_kind, value, context = fault["type"], fault.get("input"), fault.get("ctx", {})
     if fault_kind == "extra_forbidden":
         possible = possible_keys(kind, location[:-1])
@@ -102,6 +117,9 @@ def possible_keys(kind: type[BaseModel], location: tuple[int | str, ...]) -> lis
     """The keys that the schema knows at a place in the file, found by walking down its annotations."""
     model: Any = kind
     for part in location:
+        if part in VARIANTS:
+            model = VARIANTS[str(part)]
+            continue
         fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
         annotation = fields[str(part)].annotation if str(part) in fields else None
         inner = list(models_in(annotation)) if annotation is not None else []
