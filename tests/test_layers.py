@@ -19,7 +19,18 @@ TORCH_FREE = [
     "analysis",
     "report",
 ]
-TORCH_BELOW = ["models", "backends", "distill", "evaluate", "profiling", "stages", "resolve", "runner", "cli"]
+TORCH_BELOW = [
+    "models",
+    "backends",
+    "distill",
+    "evaluate",
+    "profiling",
+    "stages",
+    "resolve",
+    "runner",
+    "distilled",
+    "cli",
+]
 LAYERS = TORCH_FREE + TORCH_BELOW
 
 

@@ -166,7 +166,8 @@ class Plan:
         spec = self.study.models[arm.model]
         num_samples = self.sizes.num_samples(name)
         inputs = {
-            "seed": seed, "model": self.config(name), "recipe": recipe.model_dump(exclude={"traces"}, exclude_defaults=True),
+            "seed": seed, "model": self.config(name),
+            "recipe": recipe.model_dump(exclude={"traces"}, exclude_defaults=True),
             "task": self.task_key(task_name), "teacher": bool(arm.teacher), "base": bool(arm.base),
         }  # fmt: skip
         if isinstance(spec, PrunedModel):

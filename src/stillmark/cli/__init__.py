@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stillmark.cli.disclose import DISCLOSE_EPILOG, VERIFY_EPILOG, disclose_command, verify_command
+from stillmark.cli.distill import DISTILL_EPILOG, distill_command
 from stillmark.cli.evaluate import EVAL_EPILOG, RESCORE_EPILOG, evaluate_command, rescore_command
 from stillmark.cli.flops import FLOPS_EPILOG, flops_command
 from stillmark.cli.plan import PLAN_EPILOG, plan_command
@@ -36,19 +37,29 @@ Folder = Annotated[
     Path, typer.Argument(help="The study's folder, such as runs/quickstart.", metavar="FOLDER")
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for the records; runs/NAME if not given.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Put a value over the file's, such as models.teacher.checkpoint=DIR; again for more."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 
 
 @app.command(epilog="Example: stillmark check studies/quickstart.yaml --json | jq .predicted_flops")
-def check(study: StudyPath, as_json: AsJson = False) -> None:
+def check(study: StudyPath, settings: Settings = None, as_json: AsJson = False) -> None:
     """Check a study file whole and print what it would run, with predicted FLOPs and time. Runs nothing."""
     from stillmark.report.preview import preview_of, print_preview
     from stillmark.study import PublishedStudy, load_study
 
-    checked = load_study(study)
+    checked = load_study(study, settings or [])
     if isinstance(checked, PublishedStudy):
         print(f"{study} is sound: a study of published figures, which trains nothing", file=sys.stderr)
         return
+    if checked.is_text:
+        from stillmark.resolve import resolve
+
+        checked = resolve(checked)
     preview = preview_of(checked)
     write_json(preview) if as_json else print_preview(preview)
 
@@ -60,12 +71,13 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Jobs at once; all cores are used if not given.")
     ] = None,
+    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Run what is not yet recorded of a study, then write its report. Stopped at any moment, it goes on."""
     from stillmark.study import PublishedStudy, load_study
 
-    checked = load_study(study)
+    checked = load_study(study, settings or [])
     folder = out or Path("runs") / checked.name
     if isinstance(checked, PublishedStudy):
         run_published(checked, folder, as_json)
@@ -73,8 +85,9 @@ def run(
     from stillmark.report.write import conclude, print_conclusion
     from stillmark.runner import run_study
 
+    text = study.read_text(encoding="utf-8") + "".join(f"\n# --set {setting}" for setting in settings or [])
     with resumable():
-        num_jobs = run_study(checked, study.read_text(encoding="utf-8"), folder, workers=workers)
+        num_jobs = run_study(checked, text, folder, workers=workers)
     if num_jobs == 0:
         print(f"everything in {folder} is up to date: nothing to run", file=sys.stderr)
     conclusion = conclude(folder, is_changed=num_jobs > 0)
@@ -109,6 +122,7 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
     write_json(conclusion) if as_json else print_conclusion(conclusion)
 
 
+app.command("distill", epilog=DISTILL_EPILOG)(distill_command)
 app.command("disclose", epilog=DISCLOSE_EPILOG)(disclose_command)
 app.command("verify", epilog=VERIFY_EPILOG)(verify_command)
 app.command("plan", epilog=PLAN_EPILOG)(plan_command)

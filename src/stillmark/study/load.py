@@ -1,7 +1,7 @@
 """Reads a study file and checks it whole: every fault in one go, each with its path in the file."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from stillmark.study.schema import (
     Study,
     Text,
 )
-
 
 VARIANTS: dict[str, type[BaseModel]] = {
     "random": ModelSpec, "given": GivenModel, "pruned": PrunedModel, "shuffled_objects": ShuffledObjects, "text": Text,
@@ -49,18 +48,23 @@ StudyLoader.add_implicit_resolver(
 )
 
 
-def load_study(path: str | Path) -> Study | PublishedStudy:
-    """The study in a file. Raises UserError with every fault that was found."""
+def load_study(path: str | Path, settings: Sequence[str] = ()) -> Study | PublishedStudy:
+    """The study in a file, with settings such as `models.teacher.checkpoint=DIR` put over what it says.
+
+    Raises UserError with every fault that was found.
+    """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         near = did_you_mean(str(path), [str(p) for p in sorted(path.parent.glob("*.yaml"))])
         raise UserError(f"{path}: cannot be read: {error}", hint=near) from error
-    return study_from_text(text, name=str(path))
+    return study_from_text(text, name=str(path), settings=settings)
 
 
-def study_from_text(text: str, name: str = "study.yaml") -> Study | PublishedStudy:
+def study_from_text(
+    text: str, name: str = "study.yaml", settings: Sequence[str] = ()
+) -> Study | PublishedStudy:
     """The study in a YAML text; `name` is what faults are reported under."""
     try:
         raw = yaml.load(text, StudyLoader)
@@ -73,6 +77,30 @@ def study_from_text(text: str, name: str = "study.yaml") -> Study | PublishedStu
     if not isinstance(raw, dict):
         found = "an empty file" if raw is None else f"a {type(raw).__name__}"
         raise UserError(f"{name}: a study is a mapping of keys to values, this is {found}")
+    for setting in settings:
+        put_over(raw, setting)
+    return checked_study(raw, name)
+
+
+def put_over(raw: dict[str, Any], setting: str) -> None:
+    """Sets one value of a study by its path: `a.b=value`, the value in YAML; a list is walked by place."""
+    path, equals, value = setting.partition("=")
+    *outer, last = path.split(".")
+    place: Any = raw
+    try:
+        for part in outer:
+            place = place[int(part)] if isinstance(place, list) else place[part]
+        if not equals or not isinstance(place, (dict, list)):
+            raise KeyError(path)
+        key: Any = int(last) if isinstance(place, list) else last
+        place[key] = yaml.load(value, StudyLoader)
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        hint = "give the path of a key in the file, such as models.teacher.checkpoint=DIR"
+        raise UserError(f"--set {setting}: the study has no `{path}`", hint) from error
+
+
+def checked_study(raw: dict[str, Any], name: str) -> Study | PublishedStudy:
+    """The study that plain values say. Raises UserError with every fault, under `name`."""
     kind: type[Study] | type[PublishedStudy] = PublishedStudy if "published" in raw else Study
     faults: list[str] = []
     study = None

@@ -30,6 +30,9 @@ def reference_faults(raw: Mapping[str, Any]) -> list[str]:
         named = conclusion.get(key)
         for index, arm_name in enumerate(named if isinstance(named, list) else []):
             faults += missing(f"conclusion.{key}[{index}]", arm_name, arms, "arm")
+    is_text = any(mapping(task).get("kind") == "text" for task in tasks.values())
+    if conclusion and not conclusion.get("vanilla") and not is_text:
+        faults.append("conclusion.vanilla: is missing: name the vanilla arms that students are held against")
     seeds = raw.get("seeds")
     if isinstance(seeds, list) and len(seeds) != len({str(seed) for seed in seeds}):
         faults.append(f"seeds: the same seed is given twice in {seeds}")

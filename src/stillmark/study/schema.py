@@ -142,7 +142,7 @@ class Conclusion(Strict):
     """What is compared with what. `vanilla` is the family that students are held against, one or more sizes."""
 
     students: Annotated[list[str], Field(min_length=1)]
-    vanilla: Annotated[list[str], Field(min_length=1)]
+    vanilla: list[str] = Field(default=[])  # in a text study, the controls stand for it
     controls: list[str] = Field(default=[])
     students_per_teacher: Count = 1  # k: the teacher's own training is shared by so many students
 

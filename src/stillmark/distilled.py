@@ -1,0 +1,39 @@
+"""A model that is wanted for itself: the study behind `stillmark distill`, run, and its student with a card."""
+
+import shutil
+from pathlib import Path
+
+from stillmark.analysis.lineage import Lineage
+from stillmark.errors import UserError
+from stillmark.records import Store
+from stillmark.report.model_card import model_card
+from stillmark.resolve import resolve
+from stillmark.runner import run_study
+from stillmark.sizes import Sizes, resolved
+from stillmark.study.distill import DistillRequest, distill_study
+
+
+def distil(request: DistillRequest, *, epochs: float, out: Path, write_gguf: bool = False) -> Path:
+    """Trains what is not yet trained; returns the folder of the student in Hugging Face format, with its card."""
+    if epochs <= 0:
+        raise UserError(f"epochs is {epochs}, but must be above 0")
+    unbudgeted = resolve(distill_study(request, train_flops=1.0))
+    sizes = Sizes(unbudgeted)
+    num_sequences = resolved(unbudgeted.tasks["data"], "data").train_sequences
+    study = distill_study(request, train_flops=epochs * num_sequences * float(sizes.sample_flops("student")))
+    study = study.model_copy(update={"models": unbudgeted.models, "tasks": unbudgeted.tasks})
+    run_study(study, study.model_dump_json(indent=2), out)
+    store = Store.open(out)
+    try:
+        lineage = Lineage(store)
+        last = store.checkpoints(lineage.plan.train_keys["student", request.seed])[-1]
+        folder = out / "model"
+        shutil.copytree(store.folder / last.path, folder, dirs_exist_ok=True)
+        (folder / "README.md").write_text(model_card(lineage, "student"), encoding="utf-8")
+    finally:
+        store.close()
+    if write_gguf:
+        from stillmark.profiling.convert_hf import float_gguf_of
+
+        float_gguf_of(folder, folder / "student.gguf")
+    return folder

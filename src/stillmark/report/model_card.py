@@ -1,0 +1,100 @@
+"""A model card in Hugging Face's form that says what the model took to make, part by part, and how that is known."""
+
+import json
+from typing import Any
+
+from stillmark.analysis.lineage import Lineage
+from stillmark.compute.ledger import BOUNDARY_WORDS, Amount, Part
+from stillmark.records import TextScore
+from stillmark.study.schema import GivenModel
+
+PART_WORDS = {
+    Part.STUDENT: "training it, pruning included",
+    Part.GENERATION: "the teacher's work for it",
+    Part.TEACHER: "making the teacher",
+    Part.BASE: "making the weights that it started from",
+}
+
+
+def model_card(lineage: Lineage, arm: str) -> str:
+    """The card of an arm's last checkpoint of the study's first seed, in Markdown with YAML in front."""
+    study = lineage.study
+    seed = study.seeds[0]
+    spec = study.arms[arm]
+    given = [model for model in study.models.values() if isinstance(model, GivenModel)]
+    cost = lineage.checkpoint_costs(arm, seed)[-1]
+    recipe = spec.training
+    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation", "base_model:"]
+    lines += [f"- {json.dumps(model.checkpoint)}" for model in given]
+    lines += ["tags:", "- stillmark", *(["- distillation"] if spec.kind == "distilled" else []), "---", ""]
+    lines += [f"# {study.name}: {arm}", ""]
+    teacher = f" from `{given[0].checkpoint}`" if spec.kind == "distilled" else ""
+    lines += [
+        f"A {spec.kind} model of {lineage.plan.shape(arm).params:,} parameters{teacher}, made by Stillmark. "
+        f"Loss: `{recipe.loss}`; text: `{recipe.text}`; seed {seed}.",
+        "",
+        "## What it took",
+        "",
+        "| part | FLOPs | method | CPU seconds | tokens |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [part_row(part, cost.parts[part]) for part in Part]
+    lines += ["", "| boundary | FLOPs |", "|---|---|"]
+    lines += [
+        f"| {boundary}: {words} | {shown(cost.within(boundary).flops)} |"
+        for boundary, words in BOUNDARY_WORDS.items()
+    ]
+    lines += ["", "Unknown is not zero: a model that was given says nothing of what its making took.", ""]
+    if study.is_text:
+        lines += quality_lines(lineage, arm, seed)
+    lines += [
+        "## How it was made",
+        "",
+        "```json",
+        json.dumps(recipe.model_dump(exclude_defaults=True), indent=2),
+        "```",
+        "",
+        f"Machine: {lineage.provenance.get('cpu') or 'unknown'}. Versions and every record: the run's "
+        "`records.sqlite`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def part_row(part: Part, amount: Amount) -> str:
+    method = " and ".join(sorted(amount.methods)) or ("nothing was done" if amount.flops == 0 else "unknown")
+    return (
+        f"| {part}: {PART_WORDS[part]} | {shown(amount.flops)} | {method} | {shown(amount.cpu_seconds)} | "
+        f"{'unknown' if amount.tokens is None else f'{amount.tokens:,}'} |"
+    )
+
+
+def shown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
+
+
+def quality_lines(lineage: Lineage, arm: str, seed: int) -> list[str]:
+    """Bits per byte and KL to the teacher on held-out text, of the model and of its teacher."""
+    rows: list[tuple[str, list[TextScore]]] = []
+    for name in filter(None, [arm, f"{arm}-control", lineage.plan.judge]):
+        if name in lineage.study.arms:
+            last = lineage.study.arms[name].checkpoints - 1
+            rows.append((name, lineage.store.text_scores(lineage.evaluation(name, seed, last).key)))
+    lines = [
+        "## On held-out text",
+        "",
+        "| model | bits per byte | nats a token | KL to the teacher, nats a token |",
+    ]
+    lines.append("|---|---|---|---|")
+    for name, scores in rows:
+        tokens, num_bytes = sum(score.tokens for score in scores), sum(score.num_bytes for score in scores)
+        nats = -sum(score.nats for score in scores)
+        values: list[Any] = [bits_per_byte(nats, num_bytes), nats / tokens if tokens else None]
+        known = [score.teacher_kl_nats for score in scores if score.teacher_kl_nats is not None]
+        values.append(sum(known) / tokens if tokens and len(known) == len(scores) else None)
+        lines.append(f"| {name} | " + " | ".join(shown(value) for value in values) + " |")
+    return [*lines, ""]
+
+
+def bits_per_byte(nats: float, num_bytes: int) -> float | None:
+    return nats / num_bytes / 0.6931471805599453 if num_bytes else None

@@ -1,0 +1,99 @@
+"""The study behind `stillmark distill`: one student, one teacher, data files, and a control where asked for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from stillmark.errors import UserError, did_you_mean
+from stillmark.study.load import checked_study
+from stillmark.study.schema import Study
+
+METHODS: dict[str, dict[str, Any]] = {
+    "sft": {"loss": "cross_entropy"},  # on the file's text: a teacher's traces, say
+    "forward_kl": {"loss": "forward_kl"},
+    "reverse_kl": {"loss": "reverse_kl"},
+    "jsd": {"loss": "jsd"},
+    "skew_kl": {"loss": "skew_kl"},
+    "skew_reverse_kl": {"loss": "skew_reverse_kl"},
+    "total_variation": {"loss": "total_variation"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillRequest:
+    """What is asked for on the command line. Of `student` and a pruned shape, one is given."""
+
+    teacher: str
+    data: tuple[str, ...]
+    student: str | None = None
+    num_hidden_layers: int | None = None
+    intermediate_size: int | None = None
+    hidden_size: int | None = None
+    prompt: str | None = None
+    response: str | None = None
+    text: str | None = None
+    method: str = "forward_kl"
+    learning_rate: float = 3e-4
+    batch_samples: int = 8
+    context_tokens: int = 512
+    held_out_share: float = 0.05
+    seed: int = 0
+    checkpoints: int = 3
+    logit_cache_k: int | None = None
+    lora_rank: int | None = None
+    control: str | None = None
+    threads: int | None = None
+
+
+def distill_study(request: DistillRequest, train_flops: float) -> Study:
+    """The request as a study, with a budget. Raises UserError with every fault."""
+    if request.method not in METHODS:
+        raise UserError(f"unknown method `{request.method}`: {', '.join(METHODS)}",
+                        did_you_mean(request.method, METHODS))  # fmt: skip
+    sizes = {
+        name: value
+        for name in ("num_hidden_layers", "intermediate_size", "hidden_size")
+        if (value := getattr(request, name)) is not None
+    }
+    if bool(request.student) == bool(sizes):
+        raise UserError(
+            "say what the student is: `--student DIR`, or the sizes that are kept of the teacher (`--layers`, "
+            "`--intermediate`, `--hidden`), and not both"
+        )
+    recipe: dict[str, Any] = {
+        "text": "corpus", **METHODS[request.method], "train_flops": train_flops,
+        "learning_rate": request.learning_rate, "batch_samples": request.batch_samples,
+        "warmup_samples": 10 * request.batch_samples, "checkpoints": request.checkpoints, "first_checkpoint": 0.25,
+    }  # fmt: skip
+    if request.logit_cache_k:
+        recipe["logit_cache"] = {"k": request.logit_cache_k}
+    if request.lora_rank:
+        recipe["lora"] = {"rank": request.lora_rank}
+    is_distilled = request.method != "sft"
+    student: dict[str, Any] = {
+        "kind": "distilled" if is_distilled else "vanilla", "model": "student", "recipe": recipe,
+    }  # fmt: skip
+    if is_distilled:
+        student["teacher"] = "teacher"
+    if not request.student:
+        student["base"] = "teacher"
+    if request.control:
+        student["control"] = {"match": request.control}
+    fields = {name: value for name in ("prompt", "response", "text") if (value := getattr(request, name))}
+    files = [{"file": file, **fields, "held_out_share": request.held_out_share} for file in request.data]
+    raw: dict[str, Any] = {
+        "name": "distill",
+        "seeds": [request.seed],
+        "tasks": {"data": {"kind": "text", "train": files, "context_tokens": request.context_tokens}},
+        "models": {
+            "teacher": {"checkpoint": request.teacher},
+            "student": {"checkpoint": request.student} if request.student else {"pruned_from": "teacher", **sizes},
+        },
+        "arms": {"teacher": {"kind": "teacher", "model": "teacher"}, "student": student},
+    }  # fmt: skip
+    if request.threads:
+        raw["threads"] = request.threads
+    if request.control and is_distilled:
+        raw["conclusion"] = {"students": ["student"], "vanilla": []}
+    study = checked_study(raw, "stillmark distill")
+    assert isinstance(study, Study)
+    return study
