@@ -26,10 +26,12 @@ from stillmark.distill.objective_teacher import (
     capture_teacher,
     causal_lm,
     head_forward_flops,
+    teacher_clock,
 )
+from stillmark.distill.objective_uld import aligned_batch, uld_loss
+from stillmark.distill.objective_vocabulary import own_sizes, shared_sizes
 from stillmark.distill.spent import Spent
 from stillmark.distill.text import MicroBatch
-from stillmark.distill.vocabulary import HasVocabulary, shared_vocabulary
 from stillmark.errors import UserError
 from stillmark.study.recipe import Recipe
 
@@ -49,15 +51,16 @@ class Objective:
         recipe: Recipe,
         teacher: LiveTeacher | CachedTeacher | None = None,
         *,
-        student_tokenizer: HasVocabulary | None = None,
-        teacher_tokenizer: HasVocabulary | None = None,
+        student_tokenizer: Any = None,
+        teacher_tokenizer: Any = None,
         seed: int = 0,
     ) -> None:
         self.recipe, self.teacher, self.seed = recipe, teacher, seed
         self.tokenizers = (student_tokenizer, teacher_tokenizer)
         self.divergence = divergence_settings(recipe)
         self.match: HiddenStateMatch | None = None
-        self.vocab_size: int | None = None  # None: every row of the heads
+        self.vocab_size: int | None = None  # of the student's head; None: every row
+        self.teacher_vocab_size: int | None = None
         self.teacher_head: OutputHead | None = None
         self._is_bound = False
         require_teacher(recipe, teacher)
@@ -73,7 +76,7 @@ class Objective:
         head = checked_output_head(model)
         if isinstance(self.teacher, LiveTeacher):
             require_apart(model, self.teacher.model)
-        self.vocab_size = self._shared_vocab_size(head)
+        self.vocab_size, self.teacher_vocab_size = self._vocab_sizes(head)
         if self.recipe.hidden_states is not None:
             self.match = self._hidden_state_match(model)
         self._is_bound = True
@@ -109,66 +112,105 @@ class Objective:
         return loss
 
     def _loss(self, student: "StudentPass", num_loss_tokens: int, spent: Spent) -> torch.Tensor:
-        """The parts of the loss, each with what it runs."""
-        batch, settings = student.batch, self.divergence
-        spent.train_flops += student.head_flops(batch.num_loss_tokens, self.vocab_size)
-        hears_logits = settings is not None and settings.cross_entropy_weight < 1.0
-        states = layers = None
-        if isinstance(self.teacher, LiveTeacher) and (hears_logits or self.match is not None):
-            states, layers = self.teacher.run(batch.model_inputs(), spent, with_layers=self.match is not None)
-        common = {"num_loss_tokens": num_loss_tokens, "vocab_size": self.vocab_size}
-        if settings is None or not hears_logits:
-            loss = fused_cross_entropy(student.hidden, student.head, batch.targets_BT, **common)
-        elif isinstance(self.teacher, CachedTeacher):
-            targets = self.teacher.targets(batch.rows, student.hidden.device)
-            loss = fused_cached_divergence(
-                student.hidden, student.head, targets, batch.targets_BT, divergence=settings, **common
-            ).loss
-        else:
-            assert states is not None
-            assert self.teacher_head is not None
-            spent.teacher_flops += head_forward_flops(
-                self.teacher_head, batch.num_loss_tokens, self.vocab_size
-            )
-            loss = fused_divergence(
-                student.hidden, student.head, states, self.teacher_head, batch.targets_BT,
-                divergence=settings, **common,
-            ).loss  # fmt: skip
+        """The loss on the text and the teacher's words, and the match of hidden states beside it."""
         if self.match is None:
-            return loss
-        assert layers is not None
+            states = self._teacher_pass(student.batch, spent)[0] if self._hears_live_logits else None
+            return self._loss_on_logits(student, states, num_loss_tokens, spent)
+        states, layers = self._teacher_pass(student.batch, spent)
+        loss = self._loss_on_logits(student, states, num_loss_tokens, spent)
         assert self.recipe.hidden_states is not None
-        spent.train_flops += projector_flops(self.match, batch.num_loss_tokens)
-        match = self.match(student.layers, layers, batch.targets_BT, num_loss_tokens=num_loss_tokens)
+        spent.train_flops += projector_flops(self.match, student.batch.num_loss_tokens)
+        match = self.match(student.layers, layers, student.batch.targets_BT, num_loss_tokens=num_loss_tokens)
         return loss + self.recipe.hidden_states.weight * match
 
-    def _shared_vocab_size(self, head: OutputHead) -> int | None:
-        """How many tokens both sides have; None where that is every row of the heads, or nobody is asked."""
-        student_tokenizer, teacher_tokenizer = self.tokenizers
-        if self.teacher is None:
-            return None
+    def _loss_on_logits(
+        self, student: "StudentPass", states_BTE: torch.Tensor | None, num_loss_tokens: int, spent: Spent
+    ) -> torch.Tensor:
+        batch, settings = student.batch, self.divergence
+        if self.recipe.loss == "uld":
+            return self._uld(student, num_loss_tokens, spent)
+        spent.train_flops += student.head_flops(batch.num_loss_tokens, self.vocab_size)
+        common = {"num_loss_tokens": num_loss_tokens, "vocab_size": self.vocab_size}
+        if settings is None or not self._hears_logits:
+            return fused_cross_entropy(student.hidden, student.head, batch.targets_BT, **common)
         if isinstance(self.teacher, CachedTeacher):
-            teacher_rows, source = self.teacher.cache.manifest.vocab_size, "the cache"
-        else:
+            targets = self.teacher.targets(batch.rows, student.hidden.device)
+            return fused_cached_divergence(
+                student.hidden, student.head, targets, batch.targets_BT, divergence=settings, **common
+            ).loss
+        assert states_BTE is not None
+        assert self.teacher_head is not None
+        spent.teacher_flops += head_forward_flops(self.teacher_head, batch.num_loss_tokens, self.vocab_size)
+        return fused_divergence(
+            student.hidden, student.head, states_BTE, self.teacher_head, batch.targets_BT,
+            divergence=settings, **common,
+        ).loss  # fmt: skip
+
+    def _uld(self, student: "StudentPass", num_loss_tokens: int, spent: Spent) -> torch.Tensor:
+        """ULD where both have read the same text, mixed with cross-entropy on every loss token."""
+        batch, share = student.batch, self.recipe.cross_entropy_weight
+        parts = []
+        if share:
+            spent.train_flops += student.head_flops(batch.num_loss_tokens, self.vocab_size)
+            cross_entropy = fused_cross_entropy(
+                student.hidden, student.head, batch.targets_BT,
+                num_loss_tokens=num_loss_tokens, vocab_size=self.vocab_size,
+            )  # fmt: skip
+            parts.append(share * cross_entropy)
+        if self._hears_logits:
+            assert isinstance(self.teacher, LiveTeacher)
             assert self.teacher_head is not None
-            teacher_rows, source = self.teacher_head.num_rows, "the teacher's head"
-        if student_tokenizer is None or teacher_tokenizer is None:
-            if head.num_rows != teacher_rows:
-                raise UserError(
-                    f"the student's output head has {head.num_rows:,} rows, {source} {teacher_rows:,}",
-                    "give both tokenizers, so that it is known which rows stand for the same token",
-                )
-            return None
-        shared = shared_vocabulary(
-            student_tokenizer, teacher_tokenizer, student_rows=head.num_rows, teacher_rows=teacher_rows
-        )
-        if isinstance(self.teacher, CachedTeacher) and teacher_rows != shared.num_tokens:
-            raise UserError(
-                f"{self.teacher.cache.directory}: holds the logits of {teacher_rows:,} rows, "
-                f"of which {shared.num_tokens:,} stand for a token",
-                f"capture again with vocab_size={shared.num_tokens}",
+            with teacher_clock(spent, student.hidden.device):
+                aligned = aligned_batch(batch, self.tokenizers[1])
+            states_BUE = None
+            if aligned.num_positions:
+                states_BUE = self.teacher.run({"input_ids": aligned.teacher_ids_BU}, spent)[0]
+            spent.train_flops += student.head_flops(aligned.num_positions, self.vocab_size)
+            spent.teacher_flops += head_forward_flops(
+                self.teacher_head, aligned.num_positions, self.teacher_vocab_size
             )
-        return shared.num_tokens if shared.num_tokens < max(head.num_rows, teacher_rows) else None
+            loss = uld_loss(
+                aligned, student.hidden, student.head, states_BUE, self.teacher_head,
+                num_loss_tokens=num_loss_tokens, temperature=self.recipe.temperature,
+                student_vocab_size=self.vocab_size, teacher_vocab_size=self.teacher_vocab_size,
+            )  # fmt: skip
+            parts.append((1 - share) * loss)
+        return torch.stack(parts).sum()
+
+    @property
+    def _hears_logits(self) -> bool:
+        """Whether the loss has a part that the teacher's logits decide."""
+        return self.recipe.loss != "cross_entropy" and self.recipe.cross_entropy_weight < 1.0
+
+    @property
+    def _hears_live_logits(self) -> bool:
+        """Whether a teacher reads the student's own tokens for them."""
+        return self._hears_logits and isinstance(self.teacher, LiveTeacher) and self.recipe.loss != "uld"
+
+    def _teacher_pass(
+        self, batch: MicroBatch, spent: Spent
+    ) -> tuple[torch.Tensor, Sequence[torch.Tensor] | None]:
+        assert isinstance(self.teacher, LiveTeacher)
+        return self.teacher.run(batch.model_inputs(), spent, with_layers=self.match is not None)
+
+    def _vocab_sizes(self, head: OutputHead) -> tuple[int | None, int | None]:
+        """The rows of both heads that stand for a token; None where every row is read."""
+        if self.teacher is None:
+            return None, None
+        if isinstance(self.teacher, CachedTeacher):
+            num_rows, cache = self.teacher.cache.manifest.vocab_size, self.teacher.cache.directory
+            sizes = shared_sizes(head.num_rows, num_rows, self.tokenizers, teacher_rows_of="the cache")
+            if sizes[1] not in (None, num_rows):
+                raise UserError(
+                    f"{cache}: holds the logits of {num_rows:,} rows, of which {sizes[1]:,} stand for a token",
+                    f"capture again with vocab_size={sizes[1]}",
+                )
+            return sizes
+        assert self.teacher_head is not None
+        num_rows = self.teacher_head.num_rows
+        if self.recipe.loss == "uld":
+            return own_sizes(head.num_rows, num_rows, self.tokenizers)
+        return shared_sizes(head.num_rows, num_rows, self.tokenizers, teacher_rows_of="the teacher's")
 
     def _hidden_state_match(self, model: Any) -> HiddenStateMatch:
         assert isinstance(self.teacher, LiveTeacher)
@@ -207,7 +249,7 @@ def projector_flops(match: HiddenStateMatch, num_positions: int) -> int:
 
 def divergence_settings(recipe: Recipe) -> DivergenceSettings | None:
     """The recipe's divergence; None where its loss is none."""
-    if recipe.loss == "cross_entropy":
+    if recipe.loss in ("cross_entropy", "uld"):
         return None
     return DivergenceSettings(
         kind=recipe.loss,

@@ -69,6 +69,7 @@ class CachedTeacher:
     def require(self, recipe: Recipe) -> None:
         """Refuses a cache that holds something else than what the recipe asks for."""
         held, asked = self.cache.manifest.settings, recipe.logit_cache
+        pairs: list[tuple[str, object, object]]
         pairs = [("temperature", held.temperature, recipe.temperature)]
         if asked is not None:
             pairs += [("keep", held.kind, asked.keep), ("k", held.k, asked.k)]
