@@ -44,6 +44,14 @@ class TopKTargets:
             self, ids_LK=self.ids_LK[rows], logq_LK=self.logq_LK[rows], log_tail_L=self.log_tail_L[rows]
         )
 
+    def to(self, device: torch.device) -> "TopKTargets":
+        return replace(
+            self,
+            ids_LK=self.ids_LK.to(device),
+            logq_LK=self.logq_LK.to(device),
+            log_tail_L=self.log_tail_L.to(device),
+        )
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampledTargets:
@@ -61,6 +69,14 @@ class SampledTargets:
     def rows(self, rows: slice) -> "SampledTargets":
         return replace(
             self, ids_LK=self.ids_LK[rows], share_LK=self.share_LK[rows], entropy_L=self.entropy_L[rows]
+        )
+
+    def to(self, device: torch.device) -> "SampledTargets":
+        return replace(
+            self,
+            ids_LK=self.ids_LK.to(device),
+            share_LK=self.share_LK.to(device),
+            entropy_L=self.entropy_L.to(device),
         )
 
 

@@ -13,6 +13,7 @@ positions of a chunk, R rows of a block.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,6 +23,14 @@ from stillmark.distill.fused import FusedPass
 from stillmark.distill.head import OutputHead, as_head
 from stillmark.distill.losses import blocks_of
 from stillmark.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenText:
+    """The text that tokens stand for, and the offset in it after each of them (0 for a special token)."""
+
+    text: str
+    ends: Sequence[int]
 
 
 def aligned_positions(
@@ -38,15 +47,35 @@ def aligned_positions(
     return [student_last[end] for end in common], [teacher_last[end] for end in common]
 
 
-def token_ends(tokenizer: Any, text: str) -> tuple[list[int], list[int]]:
-    """(ids, ends): the tokens of a text, without special tokens, and the character offset after each."""
+def token_ends(tokenizer: Any, text: str, *, special_tokens: bool = False) -> tuple[list[int], list[int]]:
+    """(ids, ends): the tokens of a text and the character offset after each.
+
+    `special_tokens` adds those that the tokenizer puts around a text; they end at 0, where nothing is aligned.
+    """
     if not getattr(tokenizer, "is_fast", False):
         raise UserError(
             f"{type(tokenizer).__name__} does not say which characters a token stands for",
             "use a fast tokenizer (tokenizer.json)",
         )
-    encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
-    return encoded["input_ids"], [end for _, end in encoded["offset_mapping"]]
+    encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=special_tokens)
+    return encoded["input_ids"], ends_of(tokenizer, encoded["input_ids"], encoded["offset_mapping"])
+
+
+def ends_of(tokenizer: Any, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """The offset after each token, from a fast tokenizer's offsets.
+
+    Some byte-level tokenizers (Llama 3's) leave spaces at a token's end out of its offsets, though the model has
+    read them: "\\n" and seven spaces, one token, would end after "\\n". They are added back.
+    """
+    ends = [end for _, end in offsets]
+    processor = tokenizer.backend_tokenizer.post_processor
+    if processor is None or b'"trim_offsets":true' not in processor.__getstate__():
+        return ends
+    for index, token in enumerate(tokenizer.convert_ids_to_tokens(ids)):
+        without = token.rstrip("\u0120")  # a space, as byte-level vocabularies write it
+        if without:  # of spaces alone, the end is kept
+            ends[index] += len(token) - len(without)
+    return ends
 
 
 def fused_uld(

@@ -204,8 +204,13 @@ def _sampled_rows(
     }
 
 
-def teacher_hidden_states(teacher: Any, tokens_per_batch: int = 4096) -> tuple[HiddenStates, OutputHead]:
-    """A transformers causal language model as the source of a capture: eval mode, no gradient, by length."""
+def teacher_hidden_states(
+    teacher: Any, tokens_per_batch: int = 4096, on_batch: Callable[[int, int], None] | None = None
+) -> tuple[HiddenStates, OutputHead]:
+    """A transformers causal language model as the source of a capture: eval mode, no gradient, by length.
+
+    `on_batch` is told (rows, positions of a row, padding included) of each batch that was run.
+    """
     teacher.eval()
     backbone, device = teacher.base_model, teacher.device
 
@@ -222,6 +227,8 @@ def teacher_hidden_states(teacher: Any, tokens_per_batch: int = 4096) -> tuple[H
                 ids_BT[row, : len(sequences[index].token_ids)] = torch.tensor(sequences[index].token_ids)
             # Padding stands at the right: causal attention keeps it from every real position.
             output = backbone(input_ids=ids_BT.to(device), use_cache=False).last_hidden_state
+            if on_batch is not None:
+                on_batch(*ids_BT.shape)
             for row, index in enumerate(members):
                 kept = torch.tensor(sequences[index].targets, device=device) != -100
                 found[index] = output[row, : len(kept)][kept]

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
+from stillmark.distill.cross_tokenizer import TokenText, ends_of
 from stillmark.distill.identity import TokenSequence
 from stillmark.sizes import response_text
 from stillmark.tasks import TrainableTask
@@ -25,11 +26,13 @@ class TextPair:
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One training sample as tokens. `fixed_index` is its place among the sequences of a corpus, which a logit
-    cache knows it by; None for text that is new each time.
+    cache knows it by; None for text that is new each time. `text` is what the tokens stand for, which a teacher
+    with another tokenizer reads; None where it was not kept.
     """
 
     sequence: TokenSequence
     fixed_index: int | None = None
+    text: TokenText | None = None
 
 
 class TextSource(Protocol):
@@ -65,15 +68,28 @@ class TraceText:
 
 
 class CorpusText:
-    """The sequences of a text task, over and over, in a new order each epoch: the same for all arms of a seed."""
+    """The sequences of a text task, over and over, in a new order each epoch: the same for all arms of a seed.
 
-    def __init__(self, sequences: Sequence[TokenSequence], seed: int) -> None:
-        self.sequences = sequences
+    `texts`, one a sequence, are what a teacher with another tokenizer reads.
+    """
+
+    def __init__(
+        self, sequences: Sequence[TokenSequence], seed: int, texts: Sequence[TokenText] | None = None
+    ) -> None:
+        self.sequences, self.texts = sequences, texts
         self.order = EpochOrder(len(sequences), f"corpus {seed}")
 
     def rows(self, indices: Sequence[int]) -> list[Row]:
         chosen = [self.order[index] for index in indices]
-        return [Row(sequence=self.sequences[place], fixed_index=place) for place in chosen]
+        texts = self.texts
+        return [
+            Row(
+                sequence=self.sequences[place],
+                fixed_index=place,
+                text=None if texts is None else texts[place],
+            )
+            for place in chosen
+        ]
 
 
 class EpochOrder:
@@ -94,13 +110,24 @@ class EpochOrder:
 
 def rows_of(pairs: Sequence[TextPair], tokenizer: Any) -> list[Row]:
     """The pairs as tokens: the prompt with the tokenizer's special tokens, then the response and the end."""
-    prompts = tokenizer([pair.prompt for pair in pairs])["input_ids"]
-    responses = tokenizer([pair.response for pair in pairs], add_special_tokens=False)["input_ids"]
-    end = tokenizer.eos_token_id
-    return [
-        Row(sequence=next_token_sequence(prompt, [*response, end]))
-        for prompt, response in zip(prompts, responses, strict=True)
-    ]
+    has_offsets = bool(getattr(tokenizer, "is_fast", False))
+    options = {"return_offsets_mapping": True} if has_offsets else {}
+    prompts = tokenizer([pair.prompt for pair in pairs], **options)
+    responses = tokenizer([pair.response for pair in pairs], add_special_tokens=False, **options)
+    rows = []
+    for index, pair in enumerate(pairs):
+        response_ids = [*responses["input_ids"][index], tokenizer.eos_token_id]
+        text = None
+        if has_offsets:
+            prompt_ends, response_ends = (
+                ends_of(tokenizer, side["input_ids"][index], side["offset_mapping"][index])
+                for side in (prompts, responses)
+            )
+            ends = [*prompt_ends, *(len(pair.prompt) + end for end in response_ends)]
+            text = TokenText(text=pair.prompt + pair.response, ends=ends)
+        sequence = next_token_sequence(prompts["input_ids"][index], response_ids)
+        rows.append(Row(sequence=sequence, text=text))
+    return rows
 
 
 def next_token_sequence(prompt: Sequence[int], response: Sequence[int]) -> TokenSequence:
@@ -119,6 +146,17 @@ class MicroBatch:
     rows: Sequence[Row]  # what the batch is made of, in order
     num_tokens: int  # padding left out
     num_loss_tokens: int
+    position_ids_BT: torch.Tensor | None = (
+        None  # of packed rows: from 0 in each sample; None: one sample a row
+    )
+
+    def model_inputs(self) -> dict[str, torch.Tensor]:
+        """What any model reads this batch by. From positions that start again transformers makes the mask that
+        keeps packed samples apart; a causal mask is all that rows padded on the right need.
+        """
+        if self.position_ids_BT is None:
+            return {"input_ids": self.input_ids_BT}
+        return {"input_ids": self.input_ids_BT, "position_ids": self.position_ids_BT}
 
 
 def micro_batches(

@@ -42,6 +42,7 @@ class Training:
     spent: Spent = field(default_factory=Spent)
 
     def __post_init__(self) -> None:
+        self.objective.bind(self.model)
         self.names = [name for name, _ in self.model.named_parameters()]
         self.parameters = [parameter for _, parameter in self.model.named_parameters()]
         self.average = [parameter.detach().clone() for parameter in self.parameters]

@@ -84,11 +84,12 @@ class Recipe(Strict):
     answer), `traces` (question -> what the teacher wrote, kept where the task's scorer accepts it), or `corpus`
     (the documents of a text task).
     loss: `cross_entropy` on that text, or a divergence from the teacher's distribution over it, as
-    `distill/divergence.py` defines them; `cross_entropy_weight` mixes the two.
+    `distill/divergence.py` defines them; `cross_entropy_weight` mixes the two. `uld`: from a teacher with another
+    tokenizer, where both have read the same text (`distill/cross_tokenizer.py`).
     """
 
     text: Literal["answers", "solutions", "traces", "corpus"]
-    loss: Literal["cross_entropy"] | Divergence = "cross_entropy"
+    loss: Literal["cross_entropy", "uld"] | Divergence = "cross_entropy"
     beta: Share = 0.5  # of jsd: 0 is forward KL, 1 is reverse KL
     alpha: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of the skewed divergences
     temperature: Positive = 1.0  # of both distributions in a divergence
@@ -126,13 +127,15 @@ class Recipe(Strict):
 def recipe_faults(recipe: Recipe) -> Iterator[str]:
     """Fields that do not go together: `field: reason`, one line each."""
     given = recipe.model_fields_set
-    is_divergence = recipe.loss != "cross_entropy"
+    asks_teacher = recipe.loss != "cross_entropy"
     for name, losses in (("beta", ("jsd",)), ("alpha", ("skew_kl", "skew_reverse_kl"))):
         if name in given and recipe.loss not in losses:
             yield f"{name}: is given, but loss is `{recipe.loss}`; it belongs to {' and '.join(losses)}"
     for name in ("temperature", "temperature_squared", "cross_entropy_weight", "logit_cache", "on_policy"):
-        if name in given and getattr(recipe, name) is not None and not is_divergence:
+        if name in given and getattr(recipe, name) is not None and not asks_teacher:
             yield f"{name}: is given, but loss is `cross_entropy`, which asks no teacher"
+    if recipe.loss == "uld":
+        yield from uld_faults(recipe)
     if recipe.text == "traces" and recipe.traces is None:
         yield "traces: is missing: say how many prompts the teacher answers"
     if recipe.text != "traces" and recipe.traces is not None:
@@ -154,3 +157,17 @@ def recipe_faults(recipe: Recipe) -> Iterator[str]:
         yield "packing: is not combined with on_policy, whose rows are made as it goes"
     if recipe.packing and recipe.hidden_states:
         yield "packing: is not combined with hidden_states"
+
+
+def uld_faults(recipe: Recipe) -> Iterator[str]:
+    """What does not go with a teacher that reads other tokens than its student."""
+    if recipe.temperature_squared:
+        yield "temperature_squared: undoes the 1/T^2 of a divergence's gradient, which uld does not have"
+    if recipe.logit_cache:
+        yield "logit_cache: holds the teacher's logits on the student's tokens, which uld's teacher does not read"
+    if recipe.on_policy:
+        yield "on_policy: is not combined with uld, whose teacher reads text and not the student's tokens"
+    if recipe.hidden_states:
+        yield "hidden_states: is not combined with uld, whose teacher has other positions"
+    if recipe.packing:
+        yield "packing: is not combined with uld, whose teacher reads each sample's text by itself"

@@ -1,0 +1,136 @@
+"""The teacher of an objective: a live model, run without gradient, or its logits captured before.
+
+Shape suffixes: B rows, T positions, E teacher's hidden size, L positions with a loss.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stillmark.compute.flops import forward_flops
+from stillmark.compute.model_shape import ModelShape
+from stillmark.distill.cached_losses import CachedTargets
+from stillmark.distill.head import OutputHead
+from stillmark.distill.identity import CacheIdentity, TokenSequence
+from stillmark.distill.logit_cache import CacheSettings, LogitCache
+from stillmark.distill.logit_capture import CaptureReport, capture_logits, teacher_hidden_states
+from stillmark.distill.spent import Spent, batch_flops
+from stillmark.distill.text import Row
+from stillmark.errors import UserError
+from stillmark.study.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveTeacher:
+    """A teacher that runs beside its student. It is put into eval mode and its weights are frozen."""
+
+    model: Any
+    shape: ModelShape
+
+    def __post_init__(self) -> None:
+        self.model.eval().requires_grad_(False)
+
+    def run(
+        self, inputs: dict[str, torch.Tensor], spent: Spent, *, with_layers: bool = False
+    ) -> tuple[torch.Tensor, Sequence[torch.Tensor] | None]:
+        """(last hidden states (B, T, E), those of all layers if asked for); every position run is counted."""
+        if self.model.training:
+            raise RuntimeError("the teacher was set to training mode: its dropout would be at random")
+        with teacher_clock(spent, inputs["input_ids"].device), torch.inference_mode():
+            output = causal_lm(self.model).base_model(
+                **inputs, use_cache=False, output_hidden_states=with_layers
+            )
+        num_rows, width = inputs["input_ids"].shape
+        spent.teacher_flops += batch_flops(forward_flops, self.shape, num_rows, width, 0)
+        return output.last_hidden_state, output.hidden_states if with_layers else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedTeacher:
+    """A teacher whose logits on a fixed corpus were captured before: training takes none of its FLOPs."""
+
+    cache: LogitCache
+
+    def targets(self, rows: Sequence[Row], device: torch.device) -> CachedTargets:
+        """What the cache holds of these rows' loss positions, one row after another."""
+        places = [row.fixed_index for row in rows if row.fixed_index is not None]
+        if len(places) != len(rows):
+            raise UserError(
+                "the text is new each time, so that no cache can hold the teacher's logits on it",
+                "a logit cache needs `text: corpus`",
+            )
+        return self.cache.targets(places).to(device)
+
+    def require(self, recipe: Recipe) -> None:
+        """Refuses a cache that holds something else than what the recipe asks for."""
+        held, asked = self.cache.manifest.settings, recipe.logit_cache
+        pairs: list[tuple[str, object, object]]
+        pairs = [("temperature", held.temperature, recipe.temperature)]
+        if asked is not None:
+            pairs += [("keep", held.kind, asked.keep), ("k", held.k, asked.k)]
+        if wrong := [f"{name} {has}, not {wants}" for name, has, wants in pairs if has != wants]:
+            raise UserError(
+                f"{self.cache.directory}: the cache was captured with {' and '.join(wrong)} as the recipe says",
+                "capture again into another directory",
+            )
+
+
+def capture_teacher(
+    directory: Path,
+    teacher: LiveTeacher,
+    data: Sequence[TokenSequence],
+    *,
+    identity: CacheIdentity,
+    settings: CacheSettings,
+    spent: Spent,
+    vocab_size: int | None = None,
+) -> CaptureReport:
+    """`capture_logits` of a live teacher; what this call runs, padding included, is added to `spent`.
+
+    A capture that goes on after a kill counts its own part alone.
+    """
+
+    def count(num_rows: int, width: int) -> None:
+        spent.teacher_flops += batch_flops(forward_flops, teacher.shape, num_rows, width, 0)
+
+    model = causal_lm(teacher.model)
+    source, head = teacher_hidden_states(model, on_batch=count)
+    with teacher_clock(spent, model.device):
+        report = capture_logits(
+            directory, source, head, data, identity=identity, settings=settings, vocab_size=vocab_size
+        )
+    spent.teacher_flops += head_forward_flops(head, report.num_rows, vocab_size)
+    return report
+
+
+def head_forward_flops(head: OutputHead, num_positions: int, vocab_size: int | None) -> int:
+    """2 FLOPs a weight and position, of the rows that are not left out as padding."""
+    rows = head.num_rows if vocab_size is None else vocab_size
+    return 2 * num_positions * rows * int(head.weight.shape[1])
+
+
+def causal_lm(model: Any) -> Any:
+    """The transformers model itself: peft's wrapper has a `base_model` of its own, which is another thing."""
+    unwrap = getattr(model, "get_base_model", None)
+    return model if unwrap is None else unwrap()
+
+
+@contextmanager
+def teacher_clock(spent: Spent, device: torch.device) -> Iterator[None]:
+    """Adds the time in here to the teacher's; work that a GPU has only been asked for is waited for."""
+
+    def now() -> tuple[float, float]:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter(), time.process_time()
+
+    started, cpu_started = now()
+    yield
+    ended, cpu_ended = now()
+    spent.teacher_seconds += ended - started
+    spent.teacher_cpu_seconds += cpu_ended - cpu_started
