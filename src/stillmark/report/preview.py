@@ -13,7 +13,7 @@ from stillmark.study import Study
 
 # Share of this machine's matmul rate that a stage is taken to reach, for the time that is predicted. Small models
 # lose most of it to the many small operations around the matmuls, and decoding loses nearly all.
-ASSUMED_UTILISATION = {"train": 0.45, "generate": 0.08, "evaluate": 0.06}
+ASSUMED_UTILISATION = {"adopt": 1.0, "train": 0.45, "capture": 0.5, "generate": 0.08, "evaluate": 0.06}
 PROBE_SIZE = 512
 
 
