@@ -45,7 +45,11 @@ def ratio_of_sums(
     if not b.sum() > 0:
         raise ValueError(f"sizes must sum to a positive number, got {b.sum()}")
     value = float(a.sum() / b.sum())
-    note = "one seed: the variance between seeds is not in the interval" if num_seeds == 1 and is_seeded else None
+    note = (
+        "one seed: the variance between seeds is not in the interval"
+        if num_seeds == 1 and is_seeded
+        else None
+    )
     if num_items == 1:
         return Estimate(value=value, low=None, high=None, confidence=confidence, note="one item: no interval")
     residual = (a - value * b) / (b.sum() / num_seeds)

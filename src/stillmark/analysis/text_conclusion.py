@@ -177,14 +177,14 @@ def curve_points(lineage: Lineage, result: TextResult) -> list[dict[str, Any]]:
     return [
         {
             "checkpoint": index,
-            "flops": {str(b): mean_or_none([rows[index].within(b).flops for rows in costs]) for b in Boundary},
+            "flops": {
+                str(b): mean_or_none([rows[index].within(b).flops for rows in costs]) for b in Boundary
+            },
             "tokens": training_tokens(lineage, result.arm, index),
             **{measure: estimate_row(result.estimate(measure, index)) for measure in MEASURES},
         }
         for index in range(result.nats.shape[1])
     ]
-
-
 
 
 def gap_row(result: TextResult, teacher: TextResult | None, measure: str) -> dict[str, Any]:
@@ -210,4 +210,6 @@ def text_ledger(lineage: Lineage) -> list[dict[str, Any]]:
     """The ledger's rows; what the teacher reads to judge the held-out text is told apart from its work for students."""
     judging = {key for key, job in lineage.plan.jobs.items()
                if job.stage == "capture" and job.inputs["split"] == "test"}  # fmt: skip
-    return [{**row, "part": "judge" if row["key"] in judging else row["part"]} for row in ledger_rows(lineage)]
+    return [
+        {**row, "part": "judge" if row["key"] in judging else row["part"]} for row in ledger_rows(lineage)
+    ]

@@ -184,7 +184,10 @@ def ratio_rows(lineage: Lineage, student: TextResult, other: TextResult) -> list
     rows = []
     for measure in COMPARED:
         for boundary in Boundary:
-            if log_flops(lineage, student.arm, boundary) is None or log_flops(lineage, other.arm, boundary) is None:
+            if (
+                log_flops(lineage, student.arm, boundary) is None
+                or log_flops(lineage, other.arm, boundary) is None
+            ):
                 rows += [unknown_ratio(measure, at, boundary) for at in ("other's end", "student's end")]
                 continue
             sides = [curves_of(lineage, side, measure) for side in (other, student)]

@@ -72,7 +72,9 @@ class TextResult:
 def exponential(estimate: Estimate) -> Estimate:
     """exp of an estimate and of its limits."""
     low, high = (None if end is None else math.exp(end) for end in (estimate.low, estimate.high))
-    return replace(estimate, value=math.exp(estimate.value), low=low, high=high, method=f"exp of {estimate.method}")
+    return replace(
+        estimate, value=math.exp(estimate.value), low=low, high=high, method=f"exp of {estimate.method}"
+    )
 
 
 def estimate_row(estimate: Estimate | None) -> dict[str, Any] | None:
@@ -103,7 +105,9 @@ def text_result(lineage: Lineage, arm: str) -> TextResult | None:
             num_bytes=np.array([num_bytes for _, num_bytes, _ in facts], dtype=np.float64),
             sources=tuple(source for _, _, source in facts),
         ),
-        nats=-np.array([[[score.nats for score in cell] for cell in row] for row in scores], dtype=np.float64),
+        nats=-np.array(
+            [[[score.nats for score in cell] for cell in row] for row in scores], dtype=np.float64
+        ),
         kl_nats=np.array(kl, dtype=np.float64) if has_kl else None,
         is_seeded=is_seeded,
     )
