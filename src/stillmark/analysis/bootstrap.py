@@ -52,21 +52,25 @@ def bootstrap_accuracies(
     num_resamples: int = NUM_RESAMPLES,
     rng: np.random.Generator,
     clusters: Sequence[Any] | npt.NDArray[Any] | None = None,
+    item_weights: npt.ArrayLike | None = None,
 ) -> FloatArray:
     """Accuracy of each model on the data (row 0) and on each resample of the items: (1 + resamples) x models.
 
     `correct`: models x items, each 0 to 1, NaN where it was not scored. `clusters` are drawn whole.
+    With `item_weights` (one an item) means are weighted, and `correct` may be any quality: with nats per byte and the
+    items' bytes, a resample's value is the sum of its nats over the sum of its bytes.
     """
     matrix = np.atleast_2d(np.asarray(correct, dtype=np.float64))
     num_models, num_items = matrix.shape
     is_scored = ~np.isnan(matrix)
     if num_items == 0 or not is_scored.any(axis=1).all():
         raise ValueError("each model needs at least one scored item")
+    weight = np.ones(num_items) if item_weights is None else np.asarray(item_weights, dtype=np.float64)
     filled = np.where(is_scored, matrix, 0.0).T
     accuracies = np.empty((num_resamples + 1, num_models))
-    accuracies[0] = filled.sum(axis=0) / is_scored.sum(axis=1)
+    accuracies[0] = (weight @ filled) / (is_scored @ weight)
     # Counts times flags are whole numbers, which float32 holds exactly up to 2^24, at twice the speed.
-    is_whole = bool(np.isin(filled, (0, 1)).all()) and num_items < 2**20
+    is_whole = item_weights is None and bool(np.isin(filled, (0, 1)).all()) and num_items < 2**20
     number: Any = np.float32 if is_whole else np.float64
     filled = filled.astype(number)
     scored = None if is_scored.all() else is_scored.T.astype(number)
@@ -79,7 +83,7 @@ def bootstrap_accuracies(
     for start in range(0, num_resamples, chunk):
         size = min(chunk, num_resamples - start)
         counts = draw_counts(num_clusters, num_clusters, size, rng)
-        weights = (counts if clusters is None else counts[:, labels]).astype(number)
+        weights = ((counts if clusters is None else counts[:, labels]) * weight).astype(number)
         total = weights.sum(axis=1, keepdims=True) if scored is None else weights @ scored
         with np.errstate(invalid="ignore"):
             accuracies[start + 1 : start + 1 + size] = np.divide(weights @ filled, total, dtype=np.float64)

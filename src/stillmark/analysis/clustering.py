@@ -97,13 +97,20 @@ def half_width_with_seeds(
         item_degrees=design.degrees,
         seed_degrees=num_seeds - 1,
     )
+    return crossed_half_width(variances, confidence)
+
+
+def crossed_half_width(variances: "Variances", confidence: float) -> float:
+    """Half-width of the grand mean over items and seeds: midway between the two below, in the root of their unit."""
+    if variances.items == 0 and variances.seeds == 0:
+        return 0.0
     narrow = _satterthwaite_half_width(variances, confidence)
     return (narrow + _generalized_half_width(variances, confidence)) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variances:
-    """Variances of the grand mean, in units of p (1 - p), and their degrees of freedom."""
+    """Variances of the grand mean, in one unit (for shares: p (1 - p)), and their degrees of freedom."""
 
     items: float
     seeds: float  # of the mean over seeds as it is seen: holds the interaction too

@@ -15,12 +15,14 @@ from stillmark.analysis.curves import Curve
 from stillmark.analysis.differences import difference_rows
 from stillmark.analysis.frontier import Band, Ratio, compute_ratios, curve_band
 from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_interval_over_seeds
+from stillmark.analysis.ledger_rows import finite, ledger_rows
 from stillmark.analysis.lineage import Lineage, correctness
 from stillmark.analysis.shared_teacher import ratios_by_students
 from stillmark.analysis.size import SizedResult, equivalent_size
 from stillmark.analysis.size_rows import size_claim_rows
+from stillmark.analysis.text_conclusion import conclude_text
 from stillmark.compute.flops import generate_flops
-from stillmark.compute.ledger import BOUNDARY_WORDS, Boundary, total
+from stillmark.compute.ledger import BOUNDARY_WORDS, Boundary
 from stillmark.records import ItemRecord, SampleRecord, Store
 
 RANDOM_SEED = 0  # of every bootstrap: recorded in the conclusion
@@ -32,6 +34,8 @@ def conclude_study(store: Store) -> dict[str, Any]:
     """The whole conclusion. Arms without records are named under `unfinished` and left out elsewhere."""
     lineage = Lineage(store)
     study = lineage.study
+    if study.is_text:
+        return conclude_text(lineage)
     curves = {
         arm: [curve for seed in study.seeds if (curve := lineage.curve(arm, seed)) is not None]
         for arm in study.arms
@@ -257,35 +261,3 @@ def ratio_row(at: str, boundary: str, ratio: Ratio) -> dict[str, Any]:
         "method": "counted over counted",
         "notes": list(ratio.notes),
     }
-
-
-def finite(value: float | None) -> float | None:
-    """JSON has no infinity: an open end is None."""
-    return None if value is None or not np.isfinite(value) else float(value)
-
-
-def ledger_rows(lineage: Lineage) -> list[dict[str, Any]]:
-    """One row a job: what it took in all, in the order in which it was done."""
-    rows = []
-    for job in lineage.plan.jobs.values():
-        for part in sorted({entry.part for entry in lineage.store.ledger(job.key)}):
-            entries = [entry for entry in lineage.store.ledger(job.key) if entry.part == part]
-            amount = total(entries)
-            rows.append(
-                {
-                    "key": job.key,
-                    "stage": job.stage,
-                    "part": part,
-                    "arm": job.arm,
-                    "seed": job.seed,
-                    "checkpoint": job.checkpoint,
-                    "flops": amount.flops,
-                    "predicted_flops": job.predicted_flops,
-                    "methods": sorted(amount.methods),
-                    "tokens": amount.tokens,
-                    "seconds": amount.seconds,
-                    "cpu_seconds": amount.cpu_seconds,
-                    "device": entries[0].device,
-                }
-            )
-    return rows

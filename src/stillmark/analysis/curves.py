@@ -38,11 +38,20 @@ class CurvePoint:
     flops: float
     correct: npt.NDArray[Any]
     """0 or 1 per item (or the share of its repeats), NaN = not scored; the same item order in all points."""
+    weights: npt.NDArray[Any] | None = None
+    """Of the items. Where given, `correct` is any quality per unit of weight, more being better: -nats per byte, and
+    bytes. The same in all points that are compared."""
 
     def __post_init__(self) -> None:
         values = np.asarray(self.correct, dtype=np.float64)
         if not (np.isfinite(self.flops) and self.flops > 0):
             raise ValueError(f"flops must be positive and finite, got {self.flops}")
+        if self.weights is not None:
+            if values.shape != np.shape(self.weights) or not (np.asarray(self.weights) > 0).all():
+                raise ValueError("weights must be one positive number per item")
+            if not np.isfinite(values).all():
+                raise ValueError("a weighted quality must be finite")
+            return
         if values.ndim != 1 or not ((values >= 0) & (values <= 1) | np.isnan(values)).all():
             raise ValueError("correct must be one number from 0 to 1, or NaN, per item")
 
@@ -133,7 +142,9 @@ def resampled_arms(
         raise ValueError(f"all points must hold the same items; their numbers differ: {sorted(sizes)}")
     rng = np.random.default_rng(random_seed)
     correct = np.array([point.correct for curve in curves for point in curve.points], dtype=np.float64)
-    accuracies = bootstrap_accuracies(correct, num_resamples=num_resamples, rng=rng, clusters=clusters)
+    accuracies = bootstrap_accuracies(
+        correct, num_resamples=num_resamples, rng=rng, clusters=clusters, item_weights=common_weights(curves)
+    )
     ends = np.cumsum([len(curve.points) for curve in curves])
     rows_of = np.split(accuracies, ends[:-1], axis=1)
     arms = []
@@ -142,6 +153,16 @@ def resampled_arms(
         weights = seed_weights(len(members), num_resamples, rng)
         arms.append(_mean_rows([(curves[i], rows_of[i], extras[i]) for i in members], weights))
     return arms
+
+
+def common_weights(curves: Sequence[Curve]) -> npt.NDArray[Any] | None:
+    """The weights of the items, which all points must share."""
+    weights = [point.weights for curve in curves for point in curve.points]
+    first = weights[0]
+    for other in weights[1:]:
+        if (other is None) != (first is None) or (first is not None and not np.array_equal(first, other)):  # type: ignore[arg-type]
+            raise ValueError("all points must weigh the items alike")
+    return first
 
 
 def reach_bounds(
@@ -167,7 +188,7 @@ def reach_bounds(
 
 
 def cheapest_reach(
-    arms: Sequence[ArmRows], accuracy: float, monotone: Monotone
+    arms: Sequence[ArmRows], accuracy: float | FloatArray, monotone: Monotone
 ) -> tuple[FloatArray, FloatArray, str | None]:
     """Per row, bounds of the least compute with which any of the arms reaches the accuracy; and the arm of
     row 0.
@@ -212,18 +233,24 @@ def compute_to_reach(
 
 
 def reach_of(
-    arms: Sequence[ArmRows], accuracy: float, *, chance: float | None, monotone: Monotone, confidence: float
+    arms: Sequence[ArmRows],
+    accuracy: float | FloatArray,
+    *,
+    chance: float | None,
+    monotone: Monotone,
+    confidence: float,
 ) -> Reach:
-    """`compute_to_reach` from curves that are resampled already."""
+    """`compute_to_reach` from curves that are resampled already; `accuracy` is one, or one a row."""
     names = tuple(arm.arm for arm in arms)
-    if chance is not None and accuracy <= chance:
-        note = f"accuracy {accuracy:.3g} is at or below chance ({chance:.3g}): a model reaches it untrained"
+    value = float(np.ravel(accuracy)[0])
+    if chance is not None and value <= chance:
+        note = f"accuracy {value:.3g} is at or below chance ({chance:.3g}): a model reaches it untrained"
         nothing = np.array([0.0]), np.array([np.inf])
         summary = censored_summary(*nothing, confidence)
-        return Reach(accuracy=accuracy, arms=names, notes=(note,), **summary)
+        return Reach(accuracy=value, arms=names, notes=(note,), **summary)
     least, most, reached_by = cheapest_reach(arms, accuracy, monotone)
     summary = censored_summary(least, most, confidence)
-    return Reach(accuracy=accuracy, arms=names, reached_by=reached_by, notes=seed_notes(arms), **summary)
+    return Reach(accuracy=value, arms=names, reached_by=reached_by, notes=seed_notes(arms), **summary)
 
 
 def seed_notes(arms: Sequence[ArmRows]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stillmark.analysis.bootstrap import NUM_RESAMPLES, CensoredEstimate, censored_summary
+from stillmark.analysis.bootstrap import NUM_RESAMPLES, CensoredEstimate, FloatArray, censored_summary
 from stillmark.analysis.curves import (
     ArmRows,
     Curve,
@@ -39,6 +39,7 @@ __all__ = [
     "accuracy_difference_at",
     "compute_ratio",
     "compute_ratios",
+    "compute_ratios_at_ends",
     "compute_to_reach",
     "curve_band",
     "pareto_frontier",
@@ -170,22 +171,58 @@ def compute_ratios(
     ]
 
 
+def compute_ratios_at_ends(
+    numerator_curves: Sequence[Curve],
+    denominator_curves: Sequence[Curve],
+    *,
+    numerator_extra_flops: ExtraFlops = 0.0,
+    denominator_extra_flops: ExtraFlops = 0.0,
+    monotone: Monotone = "isotonic",
+    confidence: float = 0.95,
+    num_resamples: int = NUM_RESAMPLES,
+    random_seed: int = 0,
+) -> tuple[Ratio, Ratio]:
+    """The ratio at the quality with which the numerator ends, and at that with which the denominator ends.
+
+    Each resample has its own end: what makes items hard for both sides moves curve and target together, where a fixed
+    number near the end of a curve is reached in one resample and not in the next.
+    """
+    sides = [*numerator_curves, *denominator_curves]
+    extras = [numerator_extra_flops] * len(numerator_curves)
+    extras += [denominator_extra_flops] * len(denominator_curves)
+    arms = resampled_arms(sides, extra_flops=extras, num_resamples=num_resamples, random_seed=random_seed)
+    names = {curve.arm for curve in numerator_curves}
+    numerator = [arm for arm in arms if arm.arm in names]
+    denominator = [arm for arm in arms if arm.arm not in names]
+    if not numerator or not denominator:
+        raise ValueError("each side of a ratio needs an arm of its own")
+    above, below = (
+        np.max([arm.fitted(monotone)[:, -1] for arm in side], axis=0) for side in (numerator, denominator)
+    )
+    return (
+        ratio_at(numerator, denominator, above, None, monotone, confidence),
+        ratio_at(numerator, denominator, below, None, monotone, confidence),
+    )
+
+
 def ratio_at(
     numerator: list[ArmRows],
     denominator: list[ArmRows],
-    accuracy: float,
+    accuracy: float | FloatArray,
     chance: float | None,
     monotone: Monotone,
     confidence: float,
 ) -> Ratio:
+    """The ratio from curves that are resampled already, at one accuracy, or at one for each row."""
+    value = float(np.ravel(accuracy)[0])
     above = reach_of(numerator, accuracy, chance=chance, monotone=monotone, confidence=confidence)
     below = reach_of(denominator, accuracy, chance=chance, monotone=monotone, confidence=confidence)
     lowest, highest = np.array([0.0]), np.array([np.inf])
-    if chance is None or accuracy > chance:
+    if chance is None or value > chance:
         top_low, top_high, _ = cheapest_reach(numerator, accuracy, monotone)
         bottom_low, bottom_high, _ = cheapest_reach(denominator, accuracy, monotone)
         with np.errstate(divide="ignore"):
             lowest, highest = top_low / bottom_high, top_high / bottom_low
     summary = censored_summary(lowest, highest, confidence)
     notes = tuple(dict.fromkeys(above.notes + below.notes))
-    return Ratio(at_accuracy=accuracy, numerator=above, denominator=below, notes=notes, **summary)
+    return Ratio(at_accuracy=value, numerator=above, denominator=below, notes=notes, **summary)

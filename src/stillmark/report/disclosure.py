@@ -19,8 +19,7 @@ from stillmark.analysis.conclusion import conclude_study
 from stillmark.errors import UserError
 from stillmark.records import Store
 from stillmark.report.record_checks import Check, check_records
-from stillmark.report.samples import browse
-from stillmark.report.write import write_report
+from stillmark.report.write import samples_of, write_report
 
 FORMAT = 1  # of the archive
 MANIFEST = "manifest.json"
@@ -58,7 +57,7 @@ def disclose(folder: Path, target: Path | None = None) -> Disclosure:
             text, _, _, provenance = store.study()
             conclusion = conclude_study(store)
             checks = check_records(store)
-            write_report(work, conclusion, browse(store, conclusion))
+            write_report(work, conclusion, samples_of(store, conclusion))
             jobs = {json.dumps(job.provenance, sort_keys=True) for job in store.jobs()}
         finally:
             store.close()

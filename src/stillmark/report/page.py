@@ -9,7 +9,7 @@ import base64
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
@@ -31,7 +31,7 @@ from stillmark.report.style import ROLE_WORDS, styles_of
 from stillmark.report.tables import tables_of
 
 TEMPLATE = files("stillmark.report") / "template"
-SCRIPTS = ("chart.js", "worth.js", "samples.js", "page.js")
+SCRIPTS = ("chart.js", "points.js", "worth.js", "samples.js", "page.js")
 BOUNDARY_TITLES = {
     "student": "Training alone",
     "generation": "+ teacher's work",
@@ -44,13 +44,22 @@ OPEN_TABLES = ("arms", "differences", "levels", "outcomes", "stages")  # the oth
 
 def page_html(conclusion: Mapping[str, Any], samples: Mapping[str, Any] | None = None) -> str:
     """The whole page; `samples` are those that `samples.browse` chose."""
-    script = "\n".join((TEMPLATE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    data = {**chart_data(conclusion), "samples": samples}
+    return rendered("page.html", conclusion, {**context(conclusion), "samples": samples}, SCRIPTS, data)
+
+
+def rendered(
+    name: str, conclusion: Mapping[str, Any], values: Mapping[str, Any], scripts: Sequence[str], data: Any
+) -> str:
+    """A template with styles, scripts and the scripts' data put in."""
+    script = "\n".join((TEMPLATE / script).read_text(encoding="utf-8") for script in scripts)
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=shown,
+        loader=jinja2.FunctionLoader(lambda file: (TEMPLATE / file).read_text(encoding="utf-8")),
     )
     environment.filters.update(
         {
@@ -59,14 +68,12 @@ def page_html(conclusion: Mapping[str, Any], samples: Mapping[str, Any] | None =
         }
     )
     environment.filters["visible"] = words.visible_text
-    template = environment.from_string((TEMPLATE / "page.html").read_text(encoding="utf-8"))
-    return template.render(
-        **context(conclusion),
+    return environment.get_template(name).render(
+        **values,
         css=Markup((TEMPLATE / "page.css").read_text(encoding="utf-8") + arm_colors(conclusion)),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        data=Markup(json_for_script({**chart_data(conclusion), "samples": samples})),
-        samples=samples,
+        data=Markup(json_for_script(data)),
     )
 
 

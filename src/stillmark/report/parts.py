@@ -16,10 +16,14 @@ EFFECT_WORDS = {
     "unknown": "unknown",
 }
 PART_WORDS = {
+    "prune": "pruning",
     "train": "training",
     "teacher_forward": "teacher's logits",
+    "capture": "teacher's logits, kept",
+    "generate_student": "student's own text",
     "generate": "teacher's traces",
     "evaluate": "evaluation",
+    "judge": "teacher's reading of the held-out text",
 }
 OUTCOME_TEXT = {
     "correct": "correct",

@@ -46,6 +46,8 @@ class ArmStyle:
 
 def roles_of(conclusion: Mapping[str, Any]) -> dict[str, str]:
     """What each arm is in the comparison."""
+    if conclusion.get("kind") == "text":
+        return {arm["arm"]: arm["role"] for arm in conclusion["arms"]}
     roles = {}
     vanilla = {arm for comparison in conclusion["comparisons"] for arm in comparison["vanilla"]}
     chosen = {row["arm"]: "control" if row["is_control"] else "student" for row in conclusion["comparisons"]}

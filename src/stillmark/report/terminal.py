@@ -11,6 +11,8 @@ from rich.table import Table
 
 from stillmark.report import words
 from stillmark.report.answer import answer_of
+from stillmark.report.text_answer import text_answer_of
+from stillmark.report.text_terminal import text_terminal_tables
 
 LEAST_WIDTH = 140  # columns, where the output is no terminal
 
@@ -18,12 +20,17 @@ LEAST_WIDTH = 140  # columns, where the output is no terminal
 def print_conclusion(conclusion: Mapping[str, Any]) -> None:
     """Arms, then each student's ratio under each boundary, then the answer: on stdout."""
     console = Console(width=None if sys.stdout.isatty() else LEAST_WIDTH, highlight=False)
-    answer = answer_of(conclusion)
+    is_text = conclusion.get("kind") == "text"
+    answer = text_answer_of(conclusion) if is_text else answer_of(conclusion)
     if answer.warning:
         console.print(f"[bold yellow]NOT FINISHED[/] {escape(answer.warning)}\n")
-    console.print(arms_table(conclusion))
-    if conclusion["comparisons"]:
-        console.print(ratios_table(conclusion))
+    if is_text:
+        for table in text_terminal_tables(conclusion):
+            console.print(table)
+    else:
+        console.print(arms_table(conclusion))
+        if conclusion["comparisons"]:
+            console.print(ratios_table(conclusion))
     console.print(f"[bold]{escape(answer.verdict)}[/] {escape(answer.sentence)}")
     for line in answer.details:
         console.print(f"- {escape(line)}")

@@ -19,11 +19,8 @@ from stillmark.analysis.conclusion import conclude_study
 from stillmark.errors import UserError
 from stillmark.records import Store
 from stillmark.report.disclosure import FORMAT, MANIFEST, file_entry
-from stillmark.report.figures import picture_files
-from stillmark.report.page import page_html
 from stillmark.report.record_checks import Check, check_records, checked
-from stillmark.report.samples import browse
-from stillmark.report.tables import tables_of
+from stillmark.report.views import views_of
 
 MAX_BYTES = 64 * 2**30  # unpacked
 RELATIVE_TOLERANCE = 1e-9  # of a float: another machine's last digits
@@ -139,7 +136,7 @@ def check_derived(store: Store, files: dict[str, bytes]) -> list[Check]:
     given = parsed(files["conclusion.json"], "conclusion.json")
     differences = list(compared(given, conclusion, ""))
     found = checked("the conclusion, worked out again from the records", count(conclusion), differences)
-    return [found] if differences else [found, *derived(given, browse(store, given), files)]
+    return [found] if differences else [found, *derived(given, views_of(given).browse(store, given), files)]
 
 
 def derived(
@@ -147,13 +144,14 @@ def derived(
 ) -> list[Check]:
     """Tables, page and picture, made again from the conclusion."""
     manifest = parsed(files[MANIFEST], MANIFEST)
+    views = views_of(conclusion)
     made = {}
-    for table in tables_of(conclusion):
+    for table in views.tables(conclusion):
         made[f"tables/{table.name}.csv"] = table.to_csv().encode()
         made[f"tables/{table.name}.md"] = table.to_markdown().encode()
         made[f"tables/{table.name}.tex"] = table.to_latex().encode()
-    page = {"report.html": page_html(conclusion, samples).encode("utf-8", "backslashreplace")}
-    picture = {name: content for name, content in picture_files(conclusion).items() if name == "curve.svg"}
+    page = {"report.html": views.page(conclusion, samples).encode("utf-8", "backslashreplace")}
+    picture = {name: content for name, content in views.pictures(conclusion).items() if name == "curve.svg"}
     if manifest.get("stillmark") != stillmark.__version__:
         why = (f"written by stillmark {manifest.get('stillmark')}, this is {stillmark.__version__}",)
         return [Check(name="tables and page, made again", outcome="not checked", num_checked=0, details=why)]

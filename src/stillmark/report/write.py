@@ -13,7 +13,6 @@ from typing import Any
 
 from stillmark.analysis.conclusion import conclude_study
 from stillmark.records import Store
-from stillmark.report.samples import browse
 from stillmark.report.terminal import print_conclusion
 
 __all__ = ["conclude", "conclusion_of", "print_conclusion"]
@@ -26,7 +25,7 @@ def conclude(folder: Path, *, is_changed: bool) -> dict[str, Any]:
         conclusion = None if is_changed else standing_conclusion(folder, store)
         if conclusion is None:
             conclusion = conclude_study(store)
-            write_report(folder, conclusion, browse(store, conclusion))
+            write_report(folder, conclusion, samples_of(store, conclusion))
     finally:
         store.close()
     print(f"report: {folder / 'report.html'}", file=sys.stderr)
@@ -59,20 +58,26 @@ def standing_conclusion(folder: Path, store: Store) -> dict[str, Any] | None:
     return conclusion if is_same and conclusion.get("provenance") == provenance else None
 
 
+def samples_of(store: Store, conclusion: dict[str, Any]) -> dict[str, Any] | None:
+    """The replies that the page lets one read, where a study has any."""
+    from stillmark.report.views import views_of
+
+    return views_of(conclusion).browse(store, conclusion)
+
+
 def write_report(folder: Path, conclusion: dict[str, Any], samples: dict[str, Any] | None = None) -> None:
     """All files of the report; each is written whole, and the page last."""
-    from stillmark.report.figures import picture_files
-    from stillmark.report.page import page_html
-    from stillmark.report.tables import tables_of
+    from stillmark.report.views import views_of
 
-    files: dict[str, bytes] = dict(picture_files(conclusion))
-    for table in tables_of(conclusion):
+    views = views_of(conclusion)
+    files: dict[str, bytes] = dict(views.pictures(conclusion))
+    for table in views.tables(conclusion):
         files[f"tables/{table.name}.csv"] = table.to_csv().encode()
         files[f"tables/{table.name}.md"] = table.to_markdown().encode()
         files[f"tables/{table.name}.tex"] = table.to_latex().encode()
     text = json.dumps(conclusion, indent=1, ensure_ascii=False, allow_nan=False)
     files["conclusion.json"] = (text + "\n").encode("utf-8", "backslashreplace")
-    files["report.html"] = page_html(conclusion, samples).encode("utf-8", "backslashreplace")
+    files["report.html"] = views.page(conclusion, samples).encode("utf-8", "backslashreplace")
     (folder / "tables").mkdir(exist_ok=True)
     for name, content in files.items():
         replace_file(folder / name, content)

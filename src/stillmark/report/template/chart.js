@@ -1,7 +1,8 @@
 "use strict";
 // Draws accuracy against a log axis as SVG: lines with bands where an arm has checkpoints, points with bars elsewhere.
 const DIGITS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
-const TOP = 1.04; // of the accuracy axis: room for points at 100%
+const SHARES = {low: 0, high: 1.04, // the accuracy axis: room for points at 100%
+                ticks: [0, 0.2, 0.4, 0.6, 0.8, 1].map((value) => ({value, label: Math.round(value * 100) + "%"}))};
 
 function element(name, attributes, parent) {
   const made = document.createElementNS(document.querySelector("svg").namespaceURI, name);
@@ -70,7 +71,8 @@ function drawChart(host, series, options) {
   const low = Math.min(...all.map((point) => point.x)) / 1.4, high = Math.max(...all.map((point) => point.x)) * 1.4;
   const right = width - margin.right, bottom = height - margin.bottom;
   const x = (value) => margin.left + (Math.log(value / low) / Math.log(high / low)) * (right - margin.left);
-  const y = (share) => bottom - (share / TOP) * (bottom - margin.top);
+  const scale = options.scale || SHARES;
+  const y = (value) => bottom - ((value - scale.low) / (scale.high - scale.low)) * (bottom - margin.top);
   drawAxes(svg, {x, y, low, high, right, bottom, margin, options});
   const places = [];
   if (options.frontier?.length > 1)
@@ -81,9 +83,9 @@ function drawChart(host, series, options) {
 }
 
 function drawAxes(svg, {x, y, low, high, right, bottom, margin, options}) {
-  for (const share of [0, 0.2, 0.4, 0.6, 0.8, 1]) {
-    element("line", {class: "grid", x1: margin.left, x2: right, y1: y(share), y2: y(share)}, svg);
-    element("text", {x: margin.left - 7, y: y(share) + 4, "text-anchor": "end"}, svg).textContent = Math.round(share * 100) + "%";
+  for (const tick of (options.scale || SHARES).ticks) {
+    element("line", {class: "grid", x1: margin.left, x2: right, y1: y(tick.value), y2: y(tick.value)}, svg);
+    element("text", {x: margin.left - 7, y: y(tick.value) + 4, "text-anchor": "end"}, svg).textContent = tick.label;
   }
   for (const tick of logTicks(low, high)) {
     element("line", {class: "grid", x1: x(tick.value), x2: x(tick.value), y1: margin.top, y2: bottom}, svg);
@@ -91,6 +93,10 @@ function drawAxes(svg, {x, y, low, high, right, bottom, margin, options}) {
   }
   element("line", {class: "axis", x1: margin.left, x2: right, y1: bottom, y2: bottom}, svg);
   element("text", {x: (margin.left + right) / 2, y: bottom + 39, "text-anchor": "middle"}, svg).textContent = options.title;
+  for (const level of options.levels || []) { // a value that has no place on the x axis: {value, label, color}
+    element("line", {class: "level", x1: margin.left, x2: right, y1: y(level.value), y2: y(level.value), style: `stroke:${level.color}`}, svg);
+    element("text", {class: "name", x: margin.left + 6, y: y(level.value) - 6}, svg).textContent = level.label;
+  }
   for (const chance of options.chance || []) {
     element("line", {class: "chance", x1: margin.left, x2: right, y1: y(chance), y2: y(chance)}, svg);
     element("text", {x: right - 4, y: y(chance) + 14, "text-anchor": "end"}, svg).textContent = "chance";

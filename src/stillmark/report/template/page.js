@@ -1,6 +1,5 @@
 // The page's controls: boundary, arms shown, stepping through points, theme.
 const data = JSON.parse(document.getElementById("data").textContent);
-const find = (selector) => document.querySelector(selector);
 const state = {boundary: "student", axis: "train", hidden: new Set(), at: -1};
 const AXES = { // title, and the points of an arm
   train: {title: "training compute, FLOPs (log scale)", unit: " FLOPs", isCurve: true},
@@ -9,8 +8,6 @@ const AXES = { // title, and the points of an arm
   tokens: {title: "tokens written for one answer (log scale)", unit: " tokens", x: (arm) => arm.generated_tokens},
   params: {title: "parameters (log scale)", unit: " parameters", x: (arm) => arm.params},
 };
-let drawn = {places: []};
-
 function shownSeries() {
   return data.arms.filter((arm) => !state.hidden.has(arm.arm)).map((arm) => ({
     ...arm, points: pointsOf(arm),
@@ -39,45 +36,13 @@ function draw() {
     title: axis.title, chance: data.chance, empty: "no arm is chosen", frontier: ends,
     label: `Accuracy against ${axis.title}, ${data.counting[state.boundary]}. Arrow keys step through the points; the tables below hold all numbers.`,
   });
-  const svg = find("#chart svg");
-  svg.addEventListener("pointermove", (event) => point(nearest(svg, event)));
-  svg.addEventListener("pointerleave", () => point(-1));
-  svg.addEventListener("keydown", step);
-  svg.addEventListener("click", () => openSamples(drawn.places[state.at]));
-  svg.addEventListener("blur", () => point(-1));
-}
-
-function nearest(svg, event) {
-  const box = svg.getBoundingClientRect(), scale = svg.viewBox.baseVal.width / box.width;
-  const [px, py] = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
-  let best = -1, least = 40 ** 2;
-  drawn.places.forEach((place, index) => {
-    const distance = (place.px - px) ** 2 + (place.py - py) ** 2;
-    if (distance < least) [best, least] = [index, distance];
-  });
-  return best;
+  listen(openSamples);
 }
 
 function describe({one, point}) {
   return [`${one.arm} (${data.roles[one.role]}, ${quantity(one.params)} params)`,
           `${percent(point.accuracy)} right (95%: ${(100 * point.low).toFixed(1)} to ${(100 * point.high).toFixed(1)})`,
           `at ${quantity(point.x)}${AXES[state.axis].unit}` + (["train", "cpu"].includes(state.axis) ? `, boundary ${state.boundary}` : "")];
-}
-
-function point(index) { // shows one point's record, or none
-  state.at = index;
-  const tip = find("#tip"), place = drawn.places[index];
-  for (const group of document.querySelectorAll("#chart g[data-arm]"))
-    group.classList.toggle("dim", Boolean(place) && group.dataset.arm !== place.one.arm);
-  tip.hidden = !place;
-  if (!place) return;
-  const [name, ...lines] = describe(place);
-  tip.replaceChildren(Object.assign(document.createElement("b"), {textContent: name}),
-                      ...lines.map((line) => Object.assign(document.createElement("div"), {textContent: line})));
-  const svg = find("#chart svg"), scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
-  const left = place.px * scale, room = svg.getBoundingClientRect().width;
-  tip.style.left = Math.max(0, Math.min(left + 14, room - tip.offsetWidth)) + "px";
-  tip.style.top = place.py * scale + 16 + "px";
 }
 
 function openSamples(place) { // the replies of the arm that was clicked
@@ -87,23 +52,6 @@ function openSamples(place) { // the replies of the arm that was clicked
   browser.page = 0;
   drawSamples();
   find("#samples").scrollIntoView();
-}
-
-function step(event) { // left and right along an arm, up and down between arms
-  const places = drawn.places, now = places[state.at];
-  const moves = {ArrowRight: 1, ArrowLeft: -1, ArrowDown: 1, ArrowUp: -1};
-  if (event.key === "Escape") return point(-1);
-  if (event.key === "Enter") return openSamples(now);
-  if (!(event.key in moves) || !places.length) return;
-  event.preventDefault();
-  let index = state.at + moves[event.key];
-  if (now && (event.key === "ArrowUp" || event.key === "ArrowDown")) {
-    const arms = [...new Set(places.map((place) => place.one.arm))];
-    const arm = arms[(arms.indexOf(now.one.arm) + moves[event.key] + arms.length) % arms.length];
-    index = places.findLastIndex((place) => place.one.arm === arm);
-  }
-  point(Math.max(0, Math.min(index, places.length - 1)));
-  find("#spoken").textContent = describe(places[state.at]).join(", ");
 }
 
 function chooseBoundary(boundary) {
@@ -143,12 +91,6 @@ for (const input of document.querySelectorAll("#filters input")) {
     draw();
   });
 }
-
-find("#theme").addEventListener("click", () => {
-  const isDark = document.documentElement.dataset.theme
-    ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  document.documentElement.dataset.theme = isDark ? "light" : "dark";
-});
 
 startSamples();
 if (find("#chart")) {

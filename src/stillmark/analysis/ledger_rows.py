@@ -1,0 +1,40 @@
+"""The ledger as a conclusion holds it: one row a job and part."""
+
+from typing import Any
+
+import numpy as np
+
+from stillmark.analysis.lineage import Lineage
+from stillmark.compute.ledger import total
+
+
+def finite(value: float | None) -> float | None:
+    """JSON has no infinity: an open end is None."""
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def ledger_rows(lineage: Lineage) -> list[dict[str, Any]]:
+    """One row a job: what it took in all, in the order in which it was done."""
+    rows = []
+    for job in lineage.plan.jobs.values():
+        for part in sorted({entry.part for entry in lineage.store.ledger(job.key)}):
+            entries = [entry for entry in lineage.store.ledger(job.key) if entry.part == part]
+            amount = total(entries)
+            rows.append(
+                {
+                    "key": job.key,
+                    "stage": job.stage,
+                    "part": part,
+                    "arm": job.arm,
+                    "seed": job.seed,
+                    "checkpoint": job.checkpoint,
+                    "flops": amount.flops,
+                    "predicted_flops": job.predicted_flops,
+                    "methods": sorted(amount.methods),
+                    "tokens": amount.tokens,
+                    "seconds": amount.seconds,
+                    "cpu_seconds": amount.cpu_seconds,
+                    "device": entries[0].device,
+                }
+            )
+    return rows

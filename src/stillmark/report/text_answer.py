@@ -1,0 +1,170 @@
+"""The answer of a text study: is a student better at equal compute than the same start without a teacher?
+
+The comparison is at the most compute that both sides reach with the teacher's work counted (boundary generation);
+where that is unknown or has no overlap, at the end of training. Better or worse is what the whole 95% interval of the
+paired difference shows.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from stillmark.report import text_words, words
+from stillmark.report.answer import Answer, Tone, warning_of
+
+FAIR = "generation"
+RULE = (
+    "Held against its control: the same start, seeds and order of text, without a teacher. Compared at equal compute "
+    "with the teacher's work counted, as far as both sides went; better or worse is said where the whole 95% interval "
+    "of the paired difference lies on one side of 0."
+)
+FAR_APART = 0.02  # of the matched amount: said in the answer
+
+
+def text_answer_of(conclusion: Mapping[str, Any]) -> Answer:
+    warning = warning_of(conclusion)
+    pair = chosen_pair(conclusion)
+    if pair is None:
+        why = "No student and control are both recorded whole." if conclusion["unfinished"] else (
+            "The study holds no distilled arm against a control (`control:` of an arm, or its `conclusion` part)."
+        )  # fmt: skip
+        return Answer(tone="none", verdict="No answer yet.", sentence=why, details=(), rule=RULE, student=None,
+                      warning=warning)  # fmt: skip
+    verdict, tone = verdict_of(pair)
+    return Answer(
+        tone=tone,
+        verdict=verdict,
+        sentence=sentence_of(conclusion, pair),
+        details=tuple(details_of(conclusion, pair)),
+        rule=RULE,
+        student=pair["student"],
+        warning=warning,
+    )
+
+
+def chosen_pair(conclusion: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The pair of the student that ends with the fewest bits per byte, held against its control where it has one."""
+    scores = {arm["arm"]: arm["scores"] for arm in conclusion["arms"]}
+    pairs = conclusion["pairs"]
+    return min(pairs, default=None, key=lambda pair: (
+        text_words.least(scores[pair["student"]], "bits_per_byte"), pair["role"] != "control"))  # fmt: skip
+
+
+def at_equal_compute(pair: Mapping[str, Any]) -> tuple[Mapping[str, Any], float | None]:
+    """(differences by measure, the compute at which they are); at the end of training where there is no such."""
+    rows = pair["along"][FAIR]
+    return (rows[-1], rows[-1]["flops"]) if rows else (pair["final"], None)
+
+
+def verdict_of(pair: Mapping[str, Any]) -> tuple[str, Tone]:
+    row, flops = at_equal_compute(pair)
+    surprise, distance = (text_words.sign_of(row[m]) for m in ("bits_per_byte", "kl_per_token"))
+    when = "At equal compute" if flops is not None else "At the end of training"
+    if surprise == "better":
+        return f"{when}, distilling predicts held-out text better than the control.", "good"
+    if surprise == "worse" and distance == "better":
+        return f"{when}, distilling comes nearer to the teacher but predicts held-out text worse.", "mixed"
+    if surprise == "worse":
+        return f"{when}, distilling predicts held-out text worse than the control.", "bad"
+    if distance == "better":
+        return f"{when}, distilling comes nearer to the teacher; no gain on held-out text is shown.", "mixed"
+    return f"{when}, no gain from distilling is shown.", "none"
+
+
+def sentence_of(conclusion: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
+    """Both measures with their intervals, where they were compared, and the compute ratio."""
+    row, flops = at_equal_compute(pair)
+    where = (
+        f"At {words.flops(flops)} each, the teacher's work counted," if flops else "At the end of training"
+    )
+    text = (f"{where} {pair['student']} takes {text_words.difference(row['bits_per_byte'])} bits per byte against "
+            f"{pair['other']} (95% interval, less is better)")  # fmt: skip
+    if row["kl_per_token"] is not None:
+        text += f", and its KL to {conclusion['judge']} differs by {text_words.difference(row['kl_per_token'])} nats a token"
+    return f"{text}. {ratio_sentence(pair)}"
+
+
+def ratio_of(pair: Mapping[str, Any], measure: str, at: str, boundary: str) -> Mapping[str, Any] | None:
+    found = (row for row in pair["ratios"]
+             if (row["measure"], row["at"], row["boundary"]) == (measure, at, boundary))  # fmt: skip
+    return next(found, None)
+
+
+def ratio_sentence(pair: Mapping[str, Any]) -> str:
+    """How much compute the other needs for the same bits per byte: at the end of whichever side ends worse."""
+    ends = [ratio_of(pair, "bits_per_byte", at, FAIR) for at in ("other's end", "student's end")]
+    rows = [row for row in ends if row is not None and row["value"] is not None]
+    # at the worse of both ends the two sides get there, so a number can be given
+    row = max(
+        rows, key=lambda row: row["quality"], default=next((row for row in ends if row is not None), None)
+    )
+    if row is None or row["text"] == words.UNKNOWN:
+        return "How much compute each needs for the same bits per byte is unknown."
+    return (f"For {text_words.value('bits_per_byte', row['quality'])} bits per byte, where {row['at'].replace('other', pair['other']).replace('student', pair['student'])} is, "
+            f"{pair['other']} needs {text_words.ratio(row)} ({words.ratio_limits(row)}) the compute of {pair['student']} "
+            f"(boundary {FAIR}).")  # fmt: skip
+
+
+def details_of(conclusion: Mapping[str, Any], pair: Mapping[str, Any]) -> list[str]:
+    arms = {arm["arm"]: arm for arm in conclusion["arms"]}
+    student, other = arms[pair["student"]], arms[pair["other"]]
+    lines = [
+        f"{arm['arm']} ends at {text_words.estimate('bits_per_byte', arm['scores']['bits_per_byte'])} bits per byte, "
+        f"perplexity {text_words.estimate('perplexity', arm['scores']['perplexity'])}"
+        + (f", KL {text_words.estimate('kl_per_token', arm['scores']['kl_per_token'])}" if arm["role"] != "teacher" else "")
+        + "."
+        for arm in [student, other, *(arm for arm in conclusion["arms"] if arm["role"] == "teacher")]
+    ]  # fmt: skip
+    lines += [spent_line(pair)]
+    lines += gap_lines(student, other, conclusion["judge"])
+    lines += unknown_lines(student)
+    lines.append(seeds_line(conclusion, student))
+    return lines
+
+
+def spent_line(pair: Mapping[str, Any]) -> str:
+    """How well the compute was matched."""
+    spent = pair["spent"]
+    boundary = spent["boundary"]
+    first, second = spent["student"]["flops"][boundary], spent["other"]["flops"][boundary]
+    text = f"{pair['other']} was given {text_words.MATCH_WORDS[pair['match']]}: " if pair["match"] else ""
+    text += (f"counted to the end (boundary {boundary}), {pair['student']} took {words.flops(first)} and "
+             f"{pair['other']} {words.flops(second)}")  # fmt: skip
+    apart = spent["other_over_student"]
+    if apart is not None:
+        kept = "matched within" if abs(apart - 1) <= FAR_APART else "NOT well matched, apart by"
+        text += f"; in {spent['unit']}, {kept} {100 * abs(apart - 1):.2g}%"
+    return (text + ".")[0].upper() + (text + ".")[1:]
+
+
+def gap_lines(student: Mapping[str, Any], other: Mapping[str, Any], judge: str | None) -> list[str]:
+    """What share of the way to the teacher each has gone since its first checkpoint."""
+    lines = []
+    for measure, name in (("bits_per_byte", "in bits per byte"), ("kl_per_token", "in KL")):
+        sides = [arm["gap"][measure]["estimate"] if arm["gap"] else None for arm in (student, other)]
+        if None not in sides:
+            lines.append(
+                f"Of the way from its first checkpoint to {judge} {name}, {student['arm']} has gone "
+                f"{text_words.share(sides[0])} and {other['arm']} {text_words.share(sides[1])}."
+            )
+    return lines
+
+
+def unknown_lines(student: Mapping[str, Any]) -> list[str]:
+    """Boundaries without a number, and why."""
+    by_reason: dict[str, list[str]] = {}
+    for boundary, reason in student["unknown"].items():
+        by_reason.setdefault(reason, []).append(boundary)
+    if not by_reason:
+        return []
+    reasons = "; ".join(f"{', '.join(boundaries)}: {reason}" for reason, boundaries in by_reason.items())
+    return [f"No number is given under these boundaries: {reasons}."]
+
+
+def seeds_line(conclusion: Mapping[str, Any], student: Mapping[str, Any]) -> str:
+    number = len(conclusion["seeds"])
+    text = (
+        f"{number} seeds"
+        if number > 1
+        else "One seed, which says nothing of how much another run would differ"
+    )
+    return f"{text}. Start: {student['start']}."

@@ -1,0 +1,47 @@
+"""A text study's conclusion as tables in the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from stillmark.report import text_tables, words
+from stillmark.report.table import Table as ReportTable
+
+# (table, the columns of it that are shown)
+SHOWN = (
+    (text_tables.arms_table, ("arm", "params", *text_tables.MEASURES, "flops_student", "flops_generation")),
+    (text_tables.sources_table, ("arm", "source", "sequences", *text_tables.MEASURES)),
+    (text_tables.differences_table, ("student", "other", "when", "source", *text_tables.COMPARED)),
+    (
+        text_tables.ratios_table,
+        ("student", "other", "measure", "at", "quality", "boundary", "ratio", "ratio_low"),
+    ),
+)
+
+
+def text_terminal_tables(conclusion: Mapping[str, Any]) -> list[Table]:
+    """Arms, sources, differences and ratios: rows without a number under an unknown boundary are left to the page."""
+    return [
+        terminal_table(f"{conclusion['name']}: {table.title}" if index == 0 else table.title, table, names)
+        for index, (table, names) in enumerate((make(conclusion), names) for make, names in SHOWN)
+        if table.rows
+    ]
+
+
+def terminal_table(title: str, table: ReportTable, names: tuple[str, ...]) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, title=escape(title))
+    places = [index for index, column in enumerate(table.columns) if column.name in names]
+    for place in places:
+        column = table.columns[place]
+        made.add_column(
+            escape(column.title), justify="right" if column.is_number else "left", overflow="fold"
+        )
+    is_ratio = [index for index, column in enumerate(table.columns) if column.name == "ratio"]
+    for row in table.rows:
+        if is_ratio and row[is_ratio[0]].text == words.UNKNOWN:
+            continue
+        made.add_row(*(escape(row[place].text) for place in places))
+    return made
