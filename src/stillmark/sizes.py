@@ -162,6 +162,8 @@ def control_of(name: str, arm: Arm, sizes: Sizes) -> Arm:
         "text": text, "loss": "cross_entropy", "traces": None, "logit_cache": None, "on_policy": None,
         "hidden_states": None, "cross_entropy_weight": 0.0, "temperature": 1.0, "temperature_squared": False,
     }  # fmt: skip
+    if arm.control.learning_rate:
+        untaught["learning_rate"] = arm.control.learning_rate
     plain = recipe.model_copy(update=untaught)
     control = arm.model_copy(update={"kind": "vanilla", "teacher": None, "control": None, "recipe": plain})
     budget = recipe.train_flops

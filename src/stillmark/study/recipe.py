@@ -71,10 +71,12 @@ class Control(Strict):
     match: what both may spend. `tokens` and `steps`: the same text, as often. `compute`: the same train FLOPs.
     `compute_with_teacher`: the student's train FLOPs and what the teacher's forward and writing took beside them.
     text: what the control reads; None: what the student reads, or the reference solutions for teacher's traces.
+    learning_rate: its own, since what is best for one loss need not be for another; None: the student's.
     """
 
     match: Literal["tokens", "steps", "compute", "compute_with_teacher"]
     text: Literal["answers", "solutions", "corpus"] | None = None
+    learning_rate: Positive | None = None
 
 
 class Recipe(Strict):
