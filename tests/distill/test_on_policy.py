@@ -22,7 +22,7 @@ from stillmark.distill.text import IGNORED, Row, TaskText
 from stillmark.distill.train import Training
 from stillmark.errors import UserError
 from stillmark.models.build import build_model
-from stillmark.plan import model_config
+from stillmark.sizes import model_config
 from stillmark.study.recipe import OnPolicy, Recipe
 
 END = WORDS.index("<eos>")
@@ -265,6 +265,21 @@ def test_resumed_training_is_bit_for_bit_the_same(tmp_path: Path):
     for _ in range(11 - steps):
         second.step()
     assert_same(second, whole)
+
+
+def test_the_buffers_of_several_processes_are_saved_together():
+    """Each of two processes writes every second sample; either can go on with the replies of both."""
+    first, second, alone = (training(reuse=2).source for _ in range(3))
+    first.rows(range(0, 6, 2))
+    second.rows(range(1, 6, 2))
+    whole = alone.rows(range(6))
+    gathered: list[list[int]] = []
+    first.state(lambda own: gathered.append(list(own)) or [own])
+    tensors = second.state(lambda own: [*gathered, list(own)])
+    again = training(reuse=2).source
+    again.load_state(tensors)
+    assert [row.sequence for row in again.rows(range(6, 12))] == [row.sequence for row in whole]
+    assert training().source.rows([]) == []
 
 
 def assert_same(one: Training, other: Training) -> None:

@@ -98,7 +98,9 @@ class TransformersBackend:
 
         Each row has a stream of its own, and prompts that are equal are written apart.
         """
-        return self._write(prompts, sampling, StopRule(self.codec, self._end_ids, sampling.stop))
+        rule = StopRule(self.codec, self._end_ids, sampling.stop)
+        result: tuple[list[list[Written]], Work] = self._write(prompts, sampling, rule)
+        return result
 
     def loglikelihood(self, requests: Sequence[tuple[str, str]]) -> list[Loglikelihood]:
         """For each (prompt, continuation), its log-likelihood, in the requests' order.

@@ -12,8 +12,9 @@ prompt and the weights: with the buffer saved, training that was killed goes on 
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
@@ -30,7 +31,13 @@ from stillmark.distill.text import IGNORED, Row, TextSource, next_token_sequence
 from stillmark.errors import UserError
 from stillmark.study.recipe import OnPolicy
 
-STATE_PREFIX = "on_policy."
+STATE_NAME = "on_policy_replies"
+Gather = Callable[[Sequence[int]], Sequence[Sequence[int]]]  # one process's numbers to those of each
+
+
+def alone(numbers: Sequence[int]) -> Sequence[Sequence[int]]:
+    """The gathering of a single process."""
+    return [numbers]
 
 
 class OnPolicyText:
@@ -58,7 +65,12 @@ class OnPolicyText:
         self._backend: TransformersBackend | None = None
 
     def rows(self, indices: Sequence[int]) -> list[Row]:
-        """The rows of samples of one step. Raises UserError for a prompt that fills the model's window."""
+        """The rows of samples of one step, or those of them that are this process's.
+
+        Raises UserError for a prompt that fills the model's window.
+        """
+        if not indices:
+            return []
         step = indices[0] // self.batch_samples
         if not self.is_on_policy(step):
             return self.source.rows(indices)
@@ -113,44 +125,35 @@ class OnPolicyText:
     def backend(self) -> TransformersBackend:
         """The engine on the live weights, made once: it looks for the fastest way that gives the model's own logits."""
         if self._backend is None:
+            if any(hasattr(parameter, "full_tensor") for parameter in self.model.parameters()):
+                raise UserError("on_policy: the student's weights are sharded (FSDP), and it cannot write so",
+                                hint="launch without FSDP: each process then holds the whole student")  # fmt: skip
             bare = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
             self._backend = TransformersBackend(bare, self.tokenizer, device=str(bare.device))
         return self._backend
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """The buffer, for the training state."""
-        if self.written_step is None:
-            return {}
-        rows = sorted(self.replies.items())
-        numbers = {
-            "written_step": [self.written_step],
-            "place": [place for place, _ in rows],
-            "prompt_tokens": [len(prompt_of(row)) for _, row in rows],
-            "length": [len(row.sequence.token_ids) for _, row in rows],
-            "token_ids": [token for _, row in rows for token in row.sequence.token_ids],
-            "last_target": [row.sequence.targets[-1] for _, row in rows],
-        }
-        return {STATE_PREFIX + name: torch.tensor(values) for name, values in numbers.items()}
+    def state(self, gather: Gather = alone) -> dict[str, torch.Tensor]:
+        """The buffer, for the training state: that of all processes, which each must ask for."""
+        own: list[int] = []
+        if self.written_step is not None:
+            for place, row in self.replies.items():
+                sequence = row.sequence
+                ids = [*sequence.token_ids, sequence.targets[-1]]
+                own += [self.written_step, place, len(prompt_of(row)), len(ids), *ids]
+        whole = [number for numbers in gather(own) for number in numbers]
+        return {STATE_NAME: torch.tensor(whole)} if whole else {}
 
     def load_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """The buffer as `state` gave it; other entries are left alone."""
-        saved = {
-            name.removeprefix(STATE_PREFIX): tensor.tolist()
-            for name, tensor in tensors.items()
-            if name.startswith(STATE_PREFIX)
-        }
+        """The buffer as `state` gave it; other tensors are left alone."""
         self.replies, self.written_step = {}, None
-        if not saved:
+        if STATE_NAME not in tensors:
             return
-        (self.written_step,) = saved["written_step"]
-        start = 0
-        for place, prompt_tokens, length, last in zip(
-            saved["place"], saved["prompt_tokens"], saved["length"], saved["last_target"], strict=True
-        ):
-            ids = [*saved["token_ids"][start : start + length], last]
-            sequence = next_token_sequence(ids[:prompt_tokens], ids[prompt_tokens:])
-            self.replies[place] = Row(sequence=sequence)
-            start += length
+        numbers = iter(tensors[STATE_NAME].tolist())
+        for written_step in numbers:
+            place, prompt_tokens, length = islice(numbers, 3)
+            ids = list(islice(numbers, length))
+            self.written_step = written_step
+            self.replies[place] = Row(sequence=next_token_sequence(ids[:prompt_tokens], ids[prompt_tokens:]))
 
 
 def prompt_of(row: Row) -> TokenIds:
