@@ -36,6 +36,8 @@ class DecodePlan:
             for segment, rows in segments
         ]
         self._own_masks: dict[int | None, torch.Tensor | None] = {}
+        shared = sum(len(rows) * (segment.end - segment.start) for segment, rows in segments)
+        self.num_pairs = self._num_rows * self._used + shared
 
     def attend(
         self, call: AttentionCall, query_HTD: torch.Tensor, key_KTD: torch.Tensor, value_KTD: torch.Tensor

@@ -28,6 +28,7 @@ from stillmark.backends.attention import (
 from stillmark.backends.kernels import faster_linears
 from stillmark.backends.kv_cache import LayerTensors, PathCache
 from stillmark.backends.prefix import Pass
+from stillmark.backends.work import Work
 
 # Shape suffixes as in attention.py; P packed groups, M the longest group's tokens.
 INTERFACE_NAME = "stillmark_packed"
@@ -48,6 +49,8 @@ class AttentionCall:
 
 
 class AttentionPlan(Protocol):
+    num_pairs: int  # of queries and keys that are multiplied in each layer, padding and masked ones included
+
     def attend(
         self, call: AttentionCall, query_HTD: torch.Tensor, key_KTD: torch.Tensor, value_KTD: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,6 +65,7 @@ class PackedModel:
         self.model = model
         self.device = model.device
         self.windows: dict[int, int | None] = {}  # of each layer, as last asked for
+        self.work = Work()  # of all passes so far
         self._plan: AttentionPlan | None = None
         parameters = inspect.signature(model.forward).parameters
         if not getattr(model, "_supports_attention_backend", False):
@@ -92,6 +96,7 @@ class PackedModel:
     ) -> torch.Tensor:
         """Logits [wanted, V] of a packed row."""
         self._plan = plan
+        self.work += Work(positions=len(tokens), scored=len(wanted), pairs=plan.num_pairs)
         to = self.device
         output = self.model(
             input_ids=torch.tensor([tokens], device=to),
@@ -165,6 +170,7 @@ class PassPlan:
             self._pad = torch.from_numpy(pad.ravel()).to(device)
             self._unpad = torch.from_numpy(np.flatnonzero(inside.ravel())).to(device)
         self._starts = starts
+        self.num_pairs = self._num_groups * self._longest**2 + len(step.tokens) * step.depth
 
     def attend(
         self, call: AttentionCall, query_HTD: torch.Tensor, key_KTD: torch.Tensor, value_KTD: torch.Tensor

@@ -17,6 +17,7 @@ from stillmark.backends.sampling import UniformStream, next_tokens
 from stillmark.backends.scoring import Scored, score_rows
 from stillmark.backends.stopping import StopRule, Written
 from stillmark.backends.tokens import TokenIds
+from stillmark.backends.work import Work, work_of_rows
 
 
 class ChosenToken(LogitsProcessor):  # type: ignore[misc]
@@ -47,8 +48,12 @@ class RowStops(StoppingCriteria):  # type: ignore[misc]
 
 def plain_generate(
     model: Any, prompts: Sequence[PromptRows], sampling: Sampling, rule: StopRule, *, max_rows: int
-) -> list[list[Written]]:
-    """Continue each prompt's rows. Prompts of one batch are of one length, so that nothing is padded."""
+) -> tuple[list[list[Written]], Work]:
+    """Continue each prompt's rows. Prompts of one batch are of one length, so that nothing is padded.
+
+    A row that is finished is fed on until its batch is: that is work too.
+    """
+    work = Work()
     by_shape: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     for index, prompt in enumerate(prompts):
         by_shape[len(prompt.ids), prompt.max_new_tokens] += [(index, i) for i in range(len(prompt.streams))]
@@ -70,9 +75,10 @@ def plain_generate(
                 stopping_criteria=[RowStops(rule, length, len(batch))],
             )
             each = (time.perf_counter() - begun) / len(batch)
+            work += work_of_rows(len(batch), length, output.shape[1] - length)
             for (index, sample), new_ids in zip(batch, output[:, length:].tolist(), strict=True):
                 written[index][sample] = _cut(new_ids, rule, each)
-    return written
+    return written, work
 
 
 def _cut(ids: list[int], rule: StopRule, seconds: float) -> Written:

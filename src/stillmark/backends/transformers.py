@@ -23,6 +23,7 @@ from stillmark.backends.sampling import UniformStream
 from stillmark.backends.scoring import packed_logprobs
 from stillmark.backends.stopping import StopRule, Written, end_ids_of
 from stillmark.backends.tokens import TextCodec, TokenIds
+from stillmark.backends.work import Work
 from stillmark.errors import UserError
 
 DEFAULT_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
@@ -84,13 +85,22 @@ class TransformersBackend:
             if self._room(ids) > 0
         ]
         rule = StopRule(self.codec, self._end_ids, sampling.stop)
-        written = self._write(asked, sampling, rule)
+        written, _ = self._write(asked, sampling, rule)
         replies: dict[TokenIds, list[Reply]] = {}
         for prompt, rows in zip(asked, written, strict=True):
             share = times_asked[prompt.ids] * sampling.num_samples // num_written
             distinct = [self._reply(prompt.ids, row, rule, share) for row in rows]
             replies[prompt.ids] = [distinct[i % num_written] for i in range(sampling.num_samples)]
         return [replies.get(ids) or [self._too_long(ids)] * sampling.num_samples for ids in prompt_ids]
+
+    def write(self, prompts: Sequence[PromptRows], sampling: Sampling) -> tuple[list[list[Written]], Work]:
+        """The token ids that continue each prompt's rows, with their end token, and what was run for them.
+
+        Each row has a stream of its own, and prompts that are equal are written apart.
+        """
+        rule = StopRule(self.codec, self._end_ids, sampling.stop)
+        result: tuple[list[list[Written]], Work] = self._write(prompts, sampling, rule)
+        return result
 
     def loglikelihood(self, requests: Sequence[tuple[str, str]]) -> list[Loglikelihood]:
         """For each (prompt, continuation), its log-likelihood, in the requests' order.
@@ -140,9 +150,11 @@ class TransformersBackend:
         return None
 
     @torch.inference_mode()
-    def _write(self, asked: Sequence[PromptRows], sampling: Sampling, rule: StopRule) -> list[list[Written]]:
+    def _write(
+        self, asked: Sequence[PromptRows], sampling: Sampling, rule: StopRule
+    ) -> tuple[list[list[Written]], Work]:
         if not asked:
-            return []
+            return [], Work()
         if self._packed is None:
             return plain_generate(self.model, asked, sampling, rule, max_rows=self.max_rows)
         num_samples = len(asked[0].streams)
@@ -154,7 +166,9 @@ class TransformersBackend:
             max_rows=self.max_rows,
             row_bytes=self._row_bytes(),
         )
-        return Decoder(packed=self._packed, prompts=asked, sampling=sampling, rule=rule, limits=limits).run()
+        before = self._packed.work
+        decoder = Decoder(packed=self._packed, prompts=asked, sampling=sampling, rule=rule, limits=limits)
+        return decoder.run(), self._packed.work - before
 
     def _row_bytes(self) -> int:
         """Memory for what rows have to themselves: beside the weights, little on a CPU, what is free on a GPU."""

@@ -22,14 +22,32 @@ class Spent:
     teacher_seconds: float = 0.0
     train_cpu_seconds: float = 0.0
     teacher_cpu_seconds: float = 0.0
+    generate_flops: int = 0  # of the student's own replies that it learns from (distill/on_policy.py)
+    generate_tokens: int = 0  # of their prompts and of themselves
+    generate_positions: int = 0  # that went through the layers: a prefix that prompts share once
+    generate_seconds: float = 0.0
+    generate_cpu_seconds: float = 0.0
+
+    @property
+    def seconds_of_others(self) -> float:
+        """Wall seconds of a step that are not the student's forward and backward."""
+        return self.teacher_seconds + self.generate_seconds
+
+    @property
+    def cpu_seconds_of_others(self) -> float:
+        return self.teacher_cpu_seconds + self.generate_cpu_seconds
 
     def reset_segment(self) -> None:
         self.loss_sum = self.train_seconds = self.teacher_seconds = 0.0
         self.train_cpu_seconds = self.teacher_cpu_seconds = 0.0
+        self.generate_seconds = self.generate_cpu_seconds = 0.0
         self.loss_tokens = 0
 
 
-SAVED_COUNTS = ("step", "samples", "tokens", "positions", "train_flops", "teacher_flops")
+SAVED_COUNTS = (
+    "step", "samples", "tokens", "positions", "train_flops", "teacher_flops",
+    "generate_flops", "generate_tokens", "generate_positions",
+)  # fmt: skip
 
 
 def batch_flops(formula: Any, shape: ModelShape, num_rows: int, width: int, num_scored: int) -> int:

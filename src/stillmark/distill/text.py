@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
+from stillmark.distill.chat import ChatFormat, Turns
 from stillmark.distill.cross_tokenizer import TokenText, ends_of
 from stillmark.distill.identity import TokenSequence
 from stillmark.sizes import response_text
@@ -21,6 +22,7 @@ class TextPair:
 
     prompt: str
     response: str
+    turns: Turns = ()  # of a chat before the response, for a chat template; none: the prompt is the user's turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,27 +46,31 @@ class TextSource(Protocol):
 class TaskText:
     """An endless stream of a task's training samples. Arms of one seed read the same questions in the same order."""
 
-    def __init__(self, task: TrainableTask, text: str, seed: int, tokenizer: Any) -> None:
-        self.task, self.text, self.seed, self.tokenizer = task, text, seed, tokenizer
+    def __init__(
+        self, task: TrainableTask, text: str, seed: int, tokenizer: Any, chat: ChatFormat | None = None
+    ) -> None:
+        self.task, self.text, self.seed, self.tokenizer, self.chat = task, text, seed, tokenizer, chat
 
     def rows(self, indices: Sequence[int]) -> list[Row]:
         samples = [self.task.training_sample(self.seed, index) for index in indices]
         pairs = [
             TextPair(prompt=sample.prompt, response=response_text(sample, self.text)) for sample in samples
         ]
-        return rows_of(pairs, self.tokenizer)
+        return rows_of(pairs, self.tokenizer, chat=self.chat)
 
 
 class TraceText:
     """A teacher's accepted traces, over and over, in a new order each epoch."""
 
-    def __init__(self, pairs: Sequence[TextPair], seed: int, tokenizer: Any) -> None:
+    def __init__(
+        self, pairs: Sequence[TextPair], seed: int, tokenizer: Any, chat: ChatFormat | None = None
+    ) -> None:
         assert pairs, "there must be a trace to learn from"
-        self.pairs, self.tokenizer = pairs, tokenizer
+        self.pairs, self.tokenizer, self.chat = pairs, tokenizer, chat
         self.order = EpochOrder(len(pairs), f"traces {seed}")
 
     def rows(self, indices: Sequence[int]) -> list[Row]:
-        return rows_of([self.pairs[self.order[index]] for index in indices], self.tokenizer)
+        return rows_of([self.pairs[self.order[index]] for index in indices], self.tokenizer, chat=self.chat)
 
 
 class CorpusText:
@@ -108,8 +114,14 @@ class EpochOrder:
         return self._order[position]
 
 
-def rows_of(pairs: Sequence[TextPair], tokenizer: Any) -> list[Row]:
-    """The pairs as tokens: the prompt with the tokenizer's special tokens, then the response and the end."""
+def rows_of(pairs: Sequence[TextPair], tokenizer: Any, *, chat: ChatFormat | None = None) -> list[Row]:
+    """The pairs as tokens: the prompt with the tokenizer's special tokens, then the response and the end.
+
+    `chat`: through the chat template of an instruct model's tokenizer. Such rows have no `text`, as a teacher with
+    another tokenizer has a template of its own.
+    """
+    if chat is not None:
+        return [chat_row(pair, tokenizer, chat) for pair in pairs]
     has_offsets = bool(getattr(tokenizer, "is_fast", False))
     options = {"return_offsets_mapping": True} if has_offsets else {}
     prompts = tokenizer([pair.prompt for pair in pairs], **options)
@@ -128,6 +140,12 @@ def rows_of(pairs: Sequence[TextPair], tokenizer: Any) -> list[Row]:
         sequence = next_token_sequence(prompts["input_ids"][index], response_ids)
         rows.append(Row(sequence=sequence, text=text))
     return rows
+
+
+def chat_row(pair: TextPair, tokenizer: Any, chat: ChatFormat) -> Row:
+    response = tokenizer(pair.response, add_special_tokens=False)["input_ids"]
+    prompt = chat.prompt_ids(pair.turns or [("user", pair.prompt)])
+    return Row(sequence=next_token_sequence(prompt, [*response, *chat.end_ids]))
 
 
 def next_token_sequence(prompt: Sequence[int], response: Sequence[int]) -> TokenSequence:

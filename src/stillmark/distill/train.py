@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from stillmark.compute.flops import train_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.distill.objective import Objective
+from stillmark.distill.on_policy import OnPolicyText
 from stillmark.distill.spent import SAVED_COUNTS, Spent, batch_flops
 from stillmark.distill.text import MicroBatch, TextSource, micro_batches
 from stillmark.errors import UserError
@@ -67,8 +68,8 @@ class Training:
     def step(self) -> None:
         """One optimiser step over `batch_samples` samples, summed over micro-batches."""
         spent, recipe = self.spent, self.recipe
-        started, cpu_started, teacher_before = time.perf_counter(), time.process_time(), spent.teacher_seconds
-        teacher_cpu_before = spent.teacher_cpu_seconds
+        started, cpu_started = time.perf_counter(), time.process_time()
+        others_before, others_cpu_before = spent.seconds_of_others, spent.cpu_seconds_of_others
         indices = range(spent.samples, spent.samples + recipe.batch_samples)
         batches = micro_batches(
             self.source.rows(indices), self.tokenizer.pad_token_id or 0, max_positions=MICRO_BATCH_POSITIONS
@@ -90,9 +91,9 @@ class Training:
                             hint="lower `learning_rate` or raise `warmup_samples`")  # fmt: skip
         spent.loss_sum += loss_sum
         spent.loss_tokens += num_loss_tokens
-        spent.train_seconds += time.perf_counter() - started - (spent.teacher_seconds - teacher_before)
+        spent.train_seconds += time.perf_counter() - started - (spent.seconds_of_others - others_before)
         cpu_seconds = time.process_time() - cpu_started
-        spent.train_cpu_seconds += cpu_seconds - (spent.teacher_cpu_seconds - teacher_cpu_before)
+        spent.train_cpu_seconds += cpu_seconds - (spent.cpu_seconds_of_others - others_cpu_before)
 
     def backward(self, batch: MicroBatch, num_loss_tokens: int) -> float:
         """Adds a micro-batch's gradient; returns its share of the mean loss."""
@@ -121,6 +122,8 @@ class Training:
             tensors[f"average.{name}"] = average
             tensors[f"first_moment.{name}"] = state["exp_avg"]
             tensors[f"second_moment.{name}"] = state["exp_avg_sq"]
+        if isinstance(self.source, OnPolicyText):
+            tensors |= self.source.state()
         counts = {name: str(getattr(self.spent, name)) for name in SAVED_COUNTS}
         scratch = path.with_suffix(".partial")
         save_file(tensors, scratch, metadata=counts)
@@ -137,5 +140,7 @@ class Training:
                 "exp_avg": tensors[f"first_moment.{name}"],
                 "exp_avg_sq": tensors[f"second_moment.{name}"],
             }
+        if isinstance(self.source, OnPolicyText):
+            self.source.load_state(tensors)
         for name in SAVED_COUNTS:
             setattr(self.spent, name, counts[name])

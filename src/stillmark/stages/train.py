@@ -8,6 +8,8 @@ import torch
 
 from stillmark.compute.flops import forward_flops
 from stillmark.distill.objective import CachedTeacher, LiveTeacher, Objective
+from stillmark.distill.on_policy import OnPolicyText
+from stillmark.distill.spent import Spent
 from stillmark.distill.text import CorpusText, TaskText, TextPair, TextSource, TraceText
 from stillmark.distill.train import Training
 from stillmark.errors import UserError
@@ -15,10 +17,11 @@ from stillmark.models.build import build_model, save_model
 from stillmark.models.given import given_model
 from stillmark.models.prune import PrunedShape, prune
 from stillmark.plan import Job, Plan, checkpoint_flops
-from stillmark.records import CheckpointRecord, LedgerEntry, Method, Outcome, Store
+from stillmark.records import CheckpointRecord, LedgerEntry, Method, Store
 from stillmark.stages.adopt import device_name, final_model, model_folder, tokenizer_for
 from stillmark.stages.text import corpus_for, open_cache
 from stillmark.study.schema import GivenModel, PrunedModel
+from stillmark.tasks.traces import choose_traces
 
 STATE_FILE = "training_state.safetensors"
 
@@ -30,13 +33,21 @@ def train(job: Job, plan: Plan, store: Store, report: Any) -> None:
     if len(done) == arm.training.checkpoints:
         return  # killed between the last checkpoint and the mark that the job is finished
     tokenizer = tokenizer_for(plan, job.arm)
+    model, shape, spent = starting_model(job, plan, store).train(), plan.shape(job.arm), Spent()
+    source = text_source(job, plan, store, tokenizer)
+    if arm.training.on_policy:
+        source = OnPolicyText(
+            source, model=model, shape=shape, tokenizer=tokenizer, settings=arm.training.on_policy,
+            batch_samples=arm.training.batch_samples, seed=job.seed, spent=spent,
+        )  # fmt: skip
     training = Training(
-        model=starting_model(job, plan, store).train(),
-        shape=plan.shape(job.arm),
+        model=model,
+        shape=shape,
         tokenizer=tokenizer,
-        source=text_source(job, plan, store, tokenizer),
+        source=source,
         recipe=arm.training,
         objective=Objective(arm.training, teacher_of(job, plan, store)),
+        spent=spent,
     )
     folder = model_folder(store, job.key)
     if done:
@@ -106,6 +117,9 @@ def recorded_counts(store: Store, job_key: str, last: CheckpointRecord) -> dict[
         "positions": total("train", "positions"),
         "train_flops": total("train", "flops"),
         "teacher_flops": total("teacher_forward", "flops"),
+        "generate_flops": total("generate_student", "flops"),
+        "generate_tokens": total("generate_student", "tokens"),
+        "generate_positions": total("generate_student", "positions"),
     }
 
 
@@ -119,15 +133,22 @@ def record_checkpoint(job: Job, training: Training, index: int, folder: Path, st
     segment = {
         part: {
             name: now - sum(getattr(entry, name) for entry in before if entry.part == part)
-            for name, now in (("flops", flops), ("tokens", spent.tokens), ("positions", spent.positions))
+            for name, now in zip(("flops", "tokens", "positions"), amounts, strict=True)
         }
-        for part, flops in (("train", spent.train_flops), ("teacher_forward", spent.teacher_flops))
+        for part, amounts in (
+            ("train", (spent.train_flops, spent.tokens, spent.positions)),
+            ("teacher_forward", (spent.teacher_flops, spent.tokens, spent.positions)),
+            ("generate_student", (spent.generate_flops, spent.generate_tokens, spent.generate_positions)),
+        )
     }
     seconds = {
         "train": (spent.train_seconds, spent.train_cpu_seconds),
         "teacher_forward": (spent.teacher_seconds, spent.teacher_cpu_seconds),
+        "generate_student": (spent.generate_seconds, spent.generate_cpu_seconds),
     }
     parts = ["train", "teacher_forward"] if training.recipe.needs_live_teacher else ["train"]
+    if training.recipe.on_policy:
+        parts.append("generate_student")
     with store.transaction():
         for part in parts:
             store.add(
@@ -166,11 +187,13 @@ def text_source(job: Job, plan: Plan, store: Store, tokenizer: Any) -> TextSourc
     if recipe.text != "traces":
         return TaskText(plan.tasks[plan.study.task_of(job.arm)], recipe.text, job.seed, tokenizer)
     items = store.items()
-    accepted = [
-        TextPair(prompt=items[sample.item_id].prompt, response=sample.response)
-        for sample in store.samples(plan.generate_keys[job.arm, job.seed])
-        if sample.outcome is Outcome.CORRECT
-    ]
+    assert recipe.traces is not None, job.arm
+    choice = choose_traces(
+        store.samples(plan.generate_keys[job.arm, job.seed]),
+        {item_id: item.prompt for item_id, item in items.items()},
+        max_per_prompt=recipe.traces.max_per_prompt,
+    )
+    accepted = [TextPair(prompt=prompt, response=response) for prompt, response in choice.pairs]
     if not accepted:
         raise UserError(f"arm `{job.arm}`: the task's scorer accepted none of the teacher's traces",
                         hint="give the teacher a larger `train_flops` or a lower `traces.temperature`")  # fmt: skip

@@ -1,0 +1,42 @@
+"""What an engine ran, as counts from which FLOPs follow exactly: shared prefixes once, padding in attention too."""
+
+from dataclasses import dataclass
+
+from stillmark.compute.model_shape import ModelShape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Token positions that went through the layers, through the vocabulary head, and pairs of query and key.
+
+    The pairs are those of one layer, as they were multiplied: padding and masked ones (a sliding window's) included.
+    """
+
+    positions: int = 0
+    scored: int = 0
+    pairs: int = 0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            positions=self.positions + other.positions,
+            scored=self.scored + other.scored,
+            pairs=self.pairs + other.pairs,
+        )
+
+    def __sub__(self, other: "Work") -> "Work":
+        return self + Work(positions=-other.positions, scored=-other.scored, pairs=-other.pairs)
+
+    def flops(self, shape: ModelShape) -> int:
+        """By the convention of `compute/flops.py`: 2 a weight and position, 2·H·(C + U) a pair in each layer."""
+        weights = 2 * (self.positions * shape.inner_matmul_params + self.scored * shape.head.matmul_params)
+        return weights + self.pairs * sum(layer.attention.flops_per_key for layer in shape.layers)
+
+
+def work_of_rows(num_rows: int, prompt_tokens: int, new_tokens: int) -> Work:
+    """Rows of one length written side by side: the prompt, then one position a new token, but not for the last."""
+    steps = new_tokens - 1
+    return Work(
+        positions=num_rows * (prompt_tokens + steps),
+        scored=num_rows * new_tokens,
+        pairs=num_rows * (prompt_tokens**2 + steps * prompt_tokens + steps * (steps + 1) // 2),
+    )
