@@ -100,7 +100,11 @@ class Plan:
         """The settings of a task that training depends on."""
         spec = self.study.tasks[name]
         if isinstance(spec, Text):
-            return {"kind": spec.kind, **resolved(spec, name).model_dump(), "context": spec.context_tokens}
+            return {
+                "kind": spec.kind,
+                **resolved(spec, name).model_dump(exclude_defaults=True),
+                "context": spec.context_tokens,
+            }
         return self.tasks[name].training_key()
 
     def _refuse_impossible_budgets(self) -> None:

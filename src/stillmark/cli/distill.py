@@ -28,7 +28,9 @@ def distill_command(
     response: Annotated[str | None, typer.Option(help="The field to learn, after --prompt.")] = None,
     method: Annotated[
         str,
-        typer.Option(help="sft, forward_kl, reverse_kl, jsd, skew_kl, skew_reverse_kl or total_variation."),
+        typer.Option(
+            help="sft, forward_kl, reverse_kl, jsd, skew_kl, skew_reverse_kl, total_variation, gkd or on_policy."
+        ),
     ] = "forward_kl",
     epochs: Annotated[float, typer.Option(help="Times that the data is read.", min=0)] = 1.0,
     learning_rate: Annotated[float, typer.Option(help="Constant after a warm-up of ten steps.")] = 3e-4,

@@ -12,6 +12,7 @@ from stillmark.distill.text import IGNORED
 from stillmark.errors import UserError
 from stillmark.study.schema import ResolvedText, Text
 from stillmark.tasks.documents import Document, read_documents
+from stillmark.tasks.overlap import EvaluationItems, without_overlap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,9 @@ class Corpus:
 
     train: list[TokenSequence]
     test: list[HeldOutSequence]
+    dropped_documents: (
+        int  # of the training files: a prompt that a held-out document has, or shares a run with
+    )
 
     def resolved(self, vocab_size: int) -> ResolvedText:
         """The counts and the checksum that a study keeps of it."""
@@ -42,6 +46,7 @@ class Corpus:
             test_tokens=sum(len(held_out.sequence.token_ids) for held_out in self.test),
             test_loss_tokens=sum(held_out.sequence.num_loss_tokens for held_out in self.test),
             vocab_size=vocab_size,
+            dropped_documents=self.dropped_documents,
         )
 
 
@@ -52,14 +57,17 @@ def read_corpus(spec: Text, tokenizer: Any) -> Corpus:
                         "use a model with a fast tokenizer (tokenizer.json)")  # fmt: skip
     train_documents, held_out = read_documents(spec.train)
     test_documents = [*held_out, *read_documents(spec.test)[0]]
-    train = [window.sequence for document in train_documents for window in windows(document, tokenizer, spec)]
+    evaluation = EvaluationItems(document.prompt for document in test_documents if document.prompt)
+    kept, overlaps = without_overlap(train_documents, lambda document: document.prompt, evaluation)
+    train = [window.sequence for document in kept for window in windows(document, tokenizer, spec)]
     test = [window for document in test_documents for window in windows(document, tokenizer, spec)]
     if not train:
         raise UserError("a text task has no text to train on", "add a file to `train`")
     if not test:
         raise UserError("a text task has no text to test on", "add a file to `test`, or set `held_out_share`")
     chosen = np.linspace(0, len(test) - 1, min(spec.test_sequences, len(test))).round().astype(int)
-    return Corpus(train=train, test=[test[index] for index in chosen])
+    dropped = overlaps.equal + overlaps.shared_run
+    return Corpus(train=train, test=[test[index] for index in chosen], dropped_documents=dropped)
 
 
 def windows(document: Document, tokenizer: Any, spec: Text) -> Iterator[HeldOutSequence]:

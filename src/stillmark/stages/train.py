@@ -10,7 +10,7 @@ from stillmark.compute.flops import forward_flops
 from stillmark.distill.objective import CachedTeacher, LiveTeacher, Objective
 from stillmark.distill.on_policy import OnPolicyText
 from stillmark.distill.spent import Spent
-from stillmark.distill.text import CorpusText, TaskText, TextPair, TextSource, TraceText
+from stillmark.distill.text import IGNORED, CorpusText, TaskText, TextPair, TextSource, TraceText
 from stillmark.distill.train import Training
 from stillmark.errors import UserError
 from stillmark.models.build import build_model, save_model
@@ -183,7 +183,13 @@ def text_source(job: Job, plan: Plan, store: Store, tokenizer: Any) -> TextSourc
     """The text that the job's arm learns from."""
     recipe = plan.study.arms[job.arm].training
     if recipe.text == "corpus":
-        return CorpusText(corpus_for(plan, job.arm).train, job.seed)
+        sequences = corpus_for(plan, job.arm).train
+        if recipe.on_policy:
+            sequences = [sequence for sequence in sequences if sequence.targets[0] == IGNORED]
+            if not sequences:
+                raise UserError(f"arm `{job.arm}`: on_policy needs prompts to reply to, and no document has one",
+                                hint="name the data's `prompt` and `response` fields")  # fmt: skip
+        return CorpusText(sequences, job.seed)
     if recipe.text != "traces":
         return TaskText(plan.tasks[plan.study.task_of(job.arm)], recipe.text, job.seed, tokenizer)
     items = store.items()

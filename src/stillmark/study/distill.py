@@ -15,6 +15,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "skew_kl": {"loss": "skew_kl"},
     "skew_reverse_kl": {"loss": "skew_reverse_kl"},
     "total_variation": {"loss": "total_variation"},
+    "gkd": {"loss": "jsd", "on_policy": {"fraction": 0.5}},  # arXiv:2306.13649
+    "on_policy": {
+        "loss": "reverse_kl",
+        "on_policy": {"fraction": 1.0},
+    },  # reverse KL on the student's own replies
 }
 
 

@@ -151,8 +151,8 @@ def recipe_faults(recipe: Recipe) -> Iterator[str]:
         yield "on_policy: the student's replies are new, so no cache can hold the teacher's logits on them"
     if cache and recipe.hidden_states:
         yield "hidden_states: needs a live teacher: a logit cache holds no hidden states"
-    if recipe.on_policy and recipe.text == "corpus":
-        yield "on_policy: needs prompts to reply to; a corpus is read from its first token on"
+    if recipe.on_policy and recipe.cross_entropy_weight:
+        yield "cross_entropy_weight: is not combined with on_policy: it would teach the student its own words as right"
     if recipe.on_policy and recipe.hidden_states:
         yield "on_policy: is not combined with hidden_states"
     if recipe.packing and recipe.on_policy:

@@ -110,6 +110,7 @@ class ResolvedText(Strict):
     test_tokens: Count
     test_loss_tokens: Count
     vocab_size: Count
+    dropped_documents: Annotated[int, Field(ge=0)] = 0  # of `train`: their prompts overlap with held-out ones
 
 
 TaskSpec = Annotated[ShuffledObjects | Text, Field(discriminator="kind")]
