@@ -52,7 +52,11 @@ HUMANEVAL = humaneval(
 HUMANEVAL_PLUS = humaneval(
     "humaneval_plus",
     ("humaneval_plus/*.jsonl*", "HumanEvalPlus*.jsonl*"),
-    Hub(repository="evalplus/humanevalplus", split="test", revision=None),
+    Hub(
+        repository="evalplus/humanevalplus",
+        split="test",
+        revision="d32357cf319e50e9c8d8dab5ea876c72b0fd321b",
+    ),
 )
 
 FIRST_TEST, END_TEST = 11, 510  # task ids of the test split; 1-10 are the examples
