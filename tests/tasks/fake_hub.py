@@ -69,10 +69,13 @@ class FakeHub:
             digest = hashlib.sha1(asked.encode() + files[inner]).hexdigest()
             return 200, {"ETag": f'"{digest}"', "X-Repo-Commit": asked}, files[inner]
         if "/tree/" in path and any(one.startswith(inner) for one in files):
+            below = [one for one in files if not inner or one.startswith(inner + "/")]
+            names = {one[len(inner) :].lstrip("/").partition("/")[0]: one for one in below}
             entries = [
-                {"type": "file", "oid": "0" * 40, "size": len(content), "path": one}
-                for one, content in files.items()
+                {"type": "file", "oid": "0" * 40, "size": len(files[one]), "path": one}
                 if one.rpartition("/")[0] == inner
+                else {"type": "directory", "oid": "0" * 40, "size": 0, "path": f"{inner}/{name}".lstrip("/")}
+                for name, one in names.items()
             ]
             if entries:
                 return 200, kind, json.dumps(entries).encode()

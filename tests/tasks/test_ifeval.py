@@ -64,7 +64,7 @@ COUNTS = [
     ("Dr. Smith met Mr. Jones at 5 p.m. on Friday. They talked.", 2, 0),
     ("I. Introduction\n   - A. Importance", 3, 2),
     ("1. Bring it. 2. Take it!", 4, 0),
-    ("Wait... what? Yes (really). \"No.\" He left.", 4, 0),
+    ('Wait... what? Yes (really). "No." He left.', 4, 0),
     ("U.S. law is not U.K. law. The end", 2, 2),
     ("It is 3.5 cm. Not 4.", 2, 0),
     ("DON'T touch COVID-19 A/B tests, I'M told: NASA (USA) said **NO**.", 1, 9),

@@ -174,9 +174,16 @@ def test_cut_and_missing_code():
 def load(tmp_path, name: str) -> BenchmarkData:
     folder = tmp_path / "livecodebench"
     folder.mkdir(exist_ok=True)
-    days = {"test": ["2023-06-01", "2024-02-29"], "test2": ["2024-03-10"], "test6": ["2025-01-31", "2025-04-06"]}
+    days = {
+        "test": ["2023-06-01", "2024-02-29"],
+        "test2": ["2024-03-10"],
+        "test6": ["2025-01-31", "2025-04-06"],
+    }
     for file, listed in days.items():
-        rows = [row(day, public=ECHO, private=ECHO, function="add" if day == "2024-03-10" else "") for day in listed]
+        rows = [
+            row(day, public=ECHO, private=ECHO, function="add" if day == "2024-03-10" else "")
+            for day in listed
+        ]
         (folder / f"{file}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
     return BenchmarkData(find_benchmark(name)[0], tmp_path)
 

@@ -64,7 +64,9 @@ def test_mathematics(name: str, other_forms: dict[str, str], tmp_path: Path):
         answer = raw["answer"]
         replies = [f"So it is \\boxed{{{answer}}}.", f"The answer is ${answer}$."]
         replies += [raw["solution"]] if "solution" in raw else []
-        replies += [f"\\boxed{{{other_forms[answer]}}}"] if answer in other_forms else [f"\\boxed{{{int(answer)}}}"]
+        replies += (
+            [f"\\boxed{{{other_forms[answer]}}}"] if answer in other_forms else [f"\\boxed{{{int(answer)}}}"]
+        )
         assert [outcome(data, reply, index) for reply in replies] == ["correct"] * len(replies), answer
         for wrong in (f"\\boxed{{{answer} + 1}}", f"First \\boxed{{{answer}}}, no: \\boxed{{0}}"):
             assert outcome(data, wrong, index) == "wrong", answer
@@ -120,13 +122,16 @@ def test_ifeval_verdicts_are_those_of_the_published_checkers():
 
 def test_gpqa_is_shuffled_by_its_question_alone():
     """Hand-made rows, since GPQA's are not to be published. All four places come up, and none depends on the others."""
+
     def raw(number: int) -> dict:
         return {"Question": f"Which is {number}?", "Correct Answer": f"right {number}\n",
                 **{f"Incorrect Answer {n}": f"wrong {n}" for n in (1, 2, 3)}}  # fmt: skip
 
     rows = [read_gpqa(raw(number)) for number in range(400)]
     assert all(row.choices["ABCD".index(row.answer)] == f"right {number}" for number, row in enumerate(rows))
-    assert all(sorted(row.choices) == [f"right {n}", "wrong 1", "wrong 2", "wrong 3"] for n, row in enumerate(rows))
+    assert all(
+        sorted(row.choices) == [f"right {n}", "wrong 1", "wrong 2", "wrong 3"] for n, row in enumerate(rows)
+    )
     counts = [sum(row.answer == letter for row in rows) for letter in "ABCD"]
     assert min(counts) > 70  # 100 expected, standard deviation 8.7
     assert [read_gpqa(raw(number)) for number in reversed(range(400))] == rows[::-1]

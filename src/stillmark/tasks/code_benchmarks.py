@@ -7,7 +7,6 @@ from stillmark.tasks.benchmark import Benchmark, Form, Row
 from stillmark.tasks.code_scorer import CodeScorer
 from stillmark.tasks.sources import Hub, RawRow, Source
 
-
 # What HumanEval+'s tests take from numpy, which the sandbox does not have: is one number, or are the numbers of two
 # equal lists, within a tolerance, with numpy's own default (relative 1e-7)
 NUMPY = """

@@ -12,6 +12,7 @@ import base64
 import binascii
 import json
 import pickletools
+import re
 import zlib
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
@@ -24,9 +25,10 @@ LIMITS = SandboxLimits(
     wall_seconds=60, cpu_seconds=6, memory_bytes=4 << 30, output_bytes=16 << 20, file_bytes=64 << 20
 )
 LARGEST_TESTS = 1 << 30  # bytes of one problem's tests, unpacked
-MODULES = (
-    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json"
-).split()
+MODULES = re.findall(
+    r"\w+",
+    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json",
+)
 PRELUDE = "".join(
     [
         *(f"from {name} import *\n" for name in [*MODULES, "builtins", "typing"]),
@@ -109,7 +111,9 @@ def unpack_tests(packed: str) -> list[dict[str, str]]:
     """Tests as JSON, or as JSON in a pickle in zlib in base64. The pickle is read, never run: it may hold one string
     and nothing else."""
     try:
-        text = packed if packed.lstrip().startswith("[") else string_of_pickle(inflate(base64.b64decode(packed)))
+        text = (
+            packed if packed.lstrip().startswith("[") else string_of_pickle(inflate(base64.b64decode(packed)))
+        )
         tests = json.loads(text)
         kept = [{"input": test["input"], "output": test["output"]} for test in tests]
     except (ValueError, KeyError, TypeError, binascii.Error, zlib.error) as error:

@@ -48,7 +48,11 @@ def read(raw: RawRow, release: int, first: date, last: date) -> Row | None:
         "private": raw["private_test_cases"],  # as it came, so that a target stays small
     }
     starter = str(raw["starter_code"] or "")
-    given = f"{FILL_IN}\n```python\n{starter}\n```" if starter else f"{READ_AND_WRITE}\n```python\n# YOUR CODE HERE\n```"
+    given = (
+        f"{FILL_IN}\n```python\n{starter}\n```"
+        if starter
+        else f"{READ_AND_WRITE}\n```python\n# YOUR CODE HERE\n```"
+    )
     return Row(
         question=f"### Question:\n{raw['question_content']}\n\n### Format: {given}",
         target=json.dumps(target),
@@ -84,7 +88,9 @@ def livecodebench(part: str = "") -> Benchmark:
         scorer=ContestScorer(),
         forms={
             "generation": Form(
-                question=lambda row: f"{row.question}\n\n### Answer: (use the provided format with backticks)\n\n",
+                question=lambda row: (
+                    f"{row.question}\n\n### Answer: (use the provided format with backticks)\n\n"
+                ),
                 answer=lambda row: row.answer,
                 instruction=lambda row: EXPERT,
                 stop=("\n### Question",),
@@ -103,7 +109,9 @@ def days_of(word: str) -> tuple[date, date]:
             date.fromisoformat(last) if last else LAST_DAY,
         )
     except ValueError as error:
-        raise UserError(f"livecodebench: `{word}`: {error}", hint="dates such as 2024-08-01..2025-01-31") from error
+        raise UserError(
+            f"livecodebench: `{word}`: {error}", hint="dates such as 2024-08-01..2025-01-31"
+        ) from error
     if days[0] > days[1]:
         raise UserError(f"livecodebench: `{word}` ends before it begins")
     return days

@@ -35,8 +35,7 @@ def read_file(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    opened = gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
-    with opened as stream:
+    with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as stream:
         for line in stream:  # bytes end at \n alone: a text may hold other line separators
             if line.strip():
                 yield checked([json.loads(line)])[0]
