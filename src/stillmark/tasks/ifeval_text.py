@@ -11,20 +11,20 @@ import re
 ABBREVIATIONS = frozenset(
     re.findall(
         r"\S+",
-        "mr mrs ms dr prof sr jr st gen gov sen rep reps lt col maj capt rev hon sgt messrs inc ltd co corp cos bros vs "
-        "etc ft ave calif mass mich minn wis conn ariz okla tenn colo ill va pa ga fla jan feb aug sept oct nov dec mon "
-        "tues wed fri u.s u.k u.n u.s.a a.m p.m d.c n.y n.j l.a ph.d b.c a.d",
+        "mr mrs ms dr prof sr jr st gen gov sen rep reps lt col maj capt rev hon sgt messrs inc ltd co corp "
+        "cos bros vs etc ft ave calif mass mich minn wis conn ariz okla tenn colo ill va pa ga fla jan feb "
+        "aug sept oct nov dec mon tues wed fri u.s u.k u.n u.s.a a.m p.m d.c n.y n.j l.a ph.d b.c a.d",
     )
 )
 # Words that begin a sentence where they have a capital letter, though an abbreviation or "..." stands before them
 COMMON = frozenset(
     re.findall(
         r"\S+",
-        "the a an he she it we you they his her its our your their this that these those there here in on at by for from "
-        "with to of and or but if so as is are was were be been has have had do does did no not all each some any what "
-        "which who when where why how can could will would should may might must let also then now since both however "
-        "instead under similarly though while despite although thus nor moreover yet many according among meanwhile "
-        "even indeed nevertheless",
+        "the a an he she it we you they his her its our your their this that these those there here in on at "
+        "by for from with to of and or but if so as is are was were be been has have had do does did no not "
+        "all each some any what which who when where why how can could will would should may might must let "
+        "also then now since both however instead under similarly though while despite although thus nor "
+        "moreover yet many according among meanwhile even indeed nevertheless",
     )
 )
 LETTERS = frozenset("bcdfhlmnrstvw")  # that Punkt has met as abbreviations
