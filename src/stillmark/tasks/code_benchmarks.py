@@ -7,13 +7,30 @@ from stillmark.tasks.benchmark import Benchmark, Form, Row
 from stillmark.tasks.code_scorer import CodeScorer
 from stillmark.tasks.sources import Hub, RawRow, Source
 
+# What HumanEval+'s tests take from numpy, which the sandbox does not have: is one number, or are the numbers of two
+# equal lists, within a tolerance, with numpy's own default (relative 1e-7)
+NUMPY = """
+class np:
+    class ndarray: pass
+    float32 = float64 = None
+    def allclose(out, exp, rtol=1e-7, atol=0.0, equal_nan=True):
+        if isinstance(exp, (list, tuple)):
+            return isinstance(out, (list, tuple)) and len(out) == len(exp) and all(
+                np.allclose(one, other, rtol, atol, equal_nan) for one, other in zip(out, exp))
+        return out == exp or (equal_nan and out != out and exp != exp) or abs(out - exp) <= atol + rtol * abs(exp)
+    class testing:
+        def assert_allclose(out, exp, rtol=1e-7, atol=0.0):
+            assert np.allclose(out, exp, rtol, atol)
+"""
+
 
 def read_humaneval(raw: RawRow) -> Row:
     """The function's head is completed; `check` of the tests is then called with the function."""
+    test = re.sub(r"^import numpy as np$", NUMPY, raw["test"], flags=re.MULTILINE)
     target = {
         "prefix": raw["prompt"],
         "before": "",
-        "after": f"{raw['test']}\n\ncheck({raw['entry_point']})",
+        "after": f"{test}\n\ncheck({raw['entry_point']})",
         "entry_point": raw["entry_point"],
     }
     return Row(question=raw["prompt"], target=json.dumps(target), answer=raw["canonical_solution"], group="")
@@ -52,7 +69,11 @@ HUMANEVAL = humaneval(
 HUMANEVAL_PLUS = humaneval(
     "humaneval_plus",
     ("humaneval_plus/*.jsonl*", "HumanEvalPlus*.jsonl*"),
-    Hub(repository="evalplus/humanevalplus", split="test", revision=None),
+    Hub(
+        repository="evalplus/humanevalplus",
+        split="test",
+        revision="d32357cf319e50e9c8d8dab5ea876c72b0fd321b",
+    ),
 )
 
 FIRST_TEST, END_TEST = 11, 510  # task ids of the test split; 1-10 are the examples

@@ -1,7 +1,7 @@
 """IFEval: 541 prompts with instructions that a program can check (Zhou et al., arXiv:2311.07911).
 
 A reply is right where it follows every instruction of its prompt ("prompt-level, strict"). `loose` is the paper's
-second grade: also right where it would be without its first or last line, or without asterisks.
+second grade: each instruction is also followed where it would be without the first or last line, or without asterisks.
 """
 
 import json
@@ -27,34 +27,32 @@ def read(raw: RawRow) -> Row:
 class InstructionScorer:
     """All instructions of the target, strictly and loosely."""
 
-    version = 1
+    version = 2
 
     def readings(self, answer: str, target: str) -> list[Reading]:
         if not answer.strip():
             return [Reading(extractor="strict", value=None, is_right=None)]
         rules = json.loads(target)
-        strict = follows_all(answer, rules)
-        loose = strict or any(follows_all(text, rules) for text in loosened(answer))
+        strict = [follows(answer, *rule) for rule in rules]
+        loose = [
+            is_followed or any(follows(text, *rule) for text in loosened(answer))
+            for is_followed, rule in zip(strict, rules, strict=True)
+        ]
         return [
-            Reading(extractor="strict", value=answer, is_right=strict, is_explicit=False),
-            Reading(extractor="loose", value=answer, is_right=loose, is_explicit=False),
+            Reading(extractor="strict", value=answer, is_right=all(strict), is_explicit=False),
+            Reading(extractor="loose", value=answer, is_right=all(loose), is_explicit=False),
         ]
 
 
-def follows_all(text: str, rules: list[tuple[str, dict[str, object]]]) -> bool:
+def follows(text: str, name: str, arguments: dict[str, object]) -> bool:
+    if name not in RULES:
+        raise ScorerError(f"IFEval's instruction `{name}` is not known")
     if not text.strip():
         return False
-    for name, arguments in rules:
-        if name not in RULES:
-            raise ScorerError(f"IFEval's instruction `{name}` is not known")
-        try:
-            if not RULES[name](text, arguments):
-                return False
-        except ImportError as error:
-            raise ScorerError(
-                "the language of a reply is told by langdetect: pip install langdetect"
-            ) from error
-    return True
+    try:
+        return RULES[name](text, arguments)
+    except ImportError as error:
+        raise ScorerError("the language of a reply is told by langdetect: pip install langdetect") from error
 
 
 def loosened(text: str) -> list[str]:

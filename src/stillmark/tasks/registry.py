@@ -13,6 +13,7 @@ from stillmark.tasks.gpqa import GPQA_DIAMOND
 from stillmark.tasks.gsm8k import GSM8K
 from stillmark.tasks.hellaswag import HELLASWAG
 from stillmark.tasks.ifeval import IFEVAL
+from stillmark.tasks.livecodebench import LIVECODEBENCH, livecodebench
 from stillmark.tasks.mathematics import AIME_2024, AIME_2025, MATH_500
 from stillmark.tasks.mmlu import MMLU, MMLU_PRO
 from stillmark.tasks.reasoning_gym_task import reasoning_gym_benchmark
@@ -20,13 +21,14 @@ from stillmark.tasks.user_task import load_user_task
 
 ALL = (
     GSM8K, MATH_500, AIME_2024, AIME_2025, GPQA_DIAMOND, MMLU, MMLU_PRO, ARC_EASY, ARC_CHALLENGE, HELLASWAG, BBH,
-    HUMANEVAL, HUMANEVAL_PLUS, MBPP, IFEVAL,
+    HUMANEVAL, HUMANEVAL_PLUS, MBPP, LIVECODEBENCH, IFEVAL,
 )  # fmt: skip
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in ALL}
 
 MADE: dict[str, Callable[[str], Benchmark]] = {  # prefix -> from what follows it
     "yaml": load_user_task,
     "reasoning_gym": reasoning_gym_benchmark,
+    "livecodebench": livecodebench,
 }
 
 MODES: dict[str, Mode] = {"generation": "generation", "loglikelihood": "loglikelihood"}

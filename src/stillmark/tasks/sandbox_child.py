@@ -50,6 +50,13 @@ def build_root(new_root: str, request: dict[str, Any]) -> None:
         if source.startswith("/dev/"):
             continue
         kernel.make_read_only(target)
+        for name in (
+            "site-packages",
+            "dist-packages",
+        ):  # what is installed here is no part of the standard library
+            if os.path.isdir(f"{target}/{name}"):
+                flags = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+                kernel.mount("tmpfs", f"{target}/{name}", "tmpfs", flags, "size=4k,mode=555")
     for folder in (BOX, "/dev", "/proc"):
         os.makedirs(new_root + folder, exist_ok=True)
     for link in ("/tmp", "/dev/shm"):
@@ -186,6 +193,7 @@ def inside(request: dict[str, Any], proc: int, files: tuple[int, int, int]) -> N
     program = os.fork()
     if program == 0:
         if request["isolate"]:
+            os.setsid()  # kill(0) reaches the program's own processes and not the launcher
             give_up_rights(proc, request)
         set_limits(request)
         if request["isolate"]:

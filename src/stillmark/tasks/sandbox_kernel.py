@@ -55,7 +55,16 @@ DENIED_SYSCALLS = {
     "finit_module": (313, 273),
     "kexec_load": (246, 104),
     "personality": (135, 92),
+    # Memory that belongs to no process's resident set, so that no limit would count it
+    "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "msgget": (68, 186),
+    "semget": (64, 190),
 }
+MMAP = (9, 222)
+SHARED_ANONYMOUS = 0x21  # MAP_SHARED and MAP_ANONYMOUS: pages that stay when they leave the resident set
 CLONE = (56, 220)
 CLONE3 = (435, 435)
 SOCKET = (41, 198)
@@ -116,9 +125,9 @@ def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> 
     return struct.pack("HBBI", code, if_true, if_false, value)
 
 
-LOAD, EQUAL, GREATER_EQUAL, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+LOAD, EQUAL, GREATER_EQUAL, ANY_BIT, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 ALLOW, KILL_PROCESS = 0x7FFF_0000, 0x8000_0000
-NUMBER_OFFSET, ARCH_OFFSET, ARGUMENT_OFFSET = 0, 4, 16
+NUMBER_OFFSET, ARCH_OFFSET, ARGUMENT_OFFSET = 0, 4, 16  # arguments are 8 bytes each
 
 
 def _fail(code: int) -> bytes:
@@ -126,7 +135,7 @@ def _fail(code: int) -> bytes:
 
 
 def seccomp_program(machine: str) -> bytes:
-    """The filter in classic BPF: a deny list, namespaces by clone, and sockets other than Unix ones."""
+    """The filter in classic BPF: a deny list, namespaces by clone, sockets other than Unix ones, hidden memory."""
     arch, column = AUDIT_ARCH[machine]
     program = [
         _instruction(LOAD, ARCH_OFFSET),
@@ -144,6 +153,14 @@ def seccomp_program(machine: str) -> bytes:
         _instruction(EQUAL, CLONE[column], if_false=4),
         _instruction(LOAD, ARGUMENT_OFFSET),
         _instruction(ANY_BIT, ALL_NAMESPACES, if_false=1),
+        _fail(errno.EPERM),
+        _instruction(RETURN, ALLOW),
+    ]
+    program += [
+        _instruction(EQUAL, MMAP[column], if_false=5),
+        _instruction(LOAD, ARGUMENT_OFFSET + 8 * 3),
+        _instruction(AND, SHARED_ANONYMOUS),
+        _instruction(EQUAL, SHARED_ANONYMOUS, if_false=1),
         _fail(errno.EPERM),
         _instruction(RETURN, ALLOW),
     ]
