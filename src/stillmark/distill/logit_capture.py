@@ -20,6 +20,8 @@ import numpy.typing as npt
 import torch
 from safetensors.numpy import save as to_safetensors
 
+from stillmark.compute.flops import forward_flops
+from stillmark.compute.model_shape import ModelShape
 from stillmark.distill.bit_codec import bits_for, pack_stream
 from stillmark.distill.fused import CHUNK_BYTES
 from stillmark.distill.head import OutputHead, checked_output_head
@@ -204,31 +206,24 @@ def _sampled_rows(
     }
 
 
-def teacher_hidden_states(
-    teacher: Any, tokens_per_batch: int = 4096, on_batch: Callable[[int, int], None] | None = None
-) -> tuple[HiddenStates, OutputHead]:
-    """A transformers causal language model as the source of a capture: eval mode, no gradient, by length.
+TOKENS_PER_BATCH = 4096  # positions of a batch of the teacher's, padding included
 
-    `on_batch` is told (rows, positions of a row, padding included) of each batch that was run.
-    """
+
+def teacher_hidden_states(
+    teacher: Any, tokens_per_batch: int = TOKENS_PER_BATCH
+) -> tuple[HiddenStates, OutputHead]:
+    """A transformers causal language model as the source of a capture: eval mode, no gradient, by length."""
     teacher.eval()
     backbone, device = teacher.base_model, teacher.device
 
     def hidden_states(sequences: Sequence[TokenSequence]) -> torch.Tensor:
-        order = sorted(range(len(sequences)), key=lambda index: len(sequences[index].token_ids))
         found: dict[int, torch.Tensor] = {}
-        for batch in batches_by_length(
-            [len(sequences[index].token_ids) for index in order], tokens_per_batch
-        ):
-            members = [order[place] for place in batch]
-            width = len(sequences[members[-1]].token_ids)
+        for members, width in batches_by_length(sequences, tokens_per_batch):
             ids_BT = torch.zeros(len(members), width, dtype=torch.long)
             for row, index in enumerate(members):
                 ids_BT[row, : len(sequences[index].token_ids)] = torch.tensor(sequences[index].token_ids)
             # Padding stands at the right: causal attention keeps it from every real position.
             output = backbone(input_ids=ids_BT.to(device), use_cache=False).last_hidden_state
-            if on_batch is not None:
-                on_batch(*ids_BT.shape)
             for row, index in enumerate(members):
                 kept = torch.tensor(sequences[index].targets, device=device) != -100
                 found[index] = output[row, : len(kept)][kept]
@@ -237,12 +232,39 @@ def teacher_hidden_states(
     return hidden_states, checked_output_head(teacher)
 
 
-def batches_by_length(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[range]:
-    """Ranges of ascending lengths whose padded size stays within the budget (one sequence may exceed it)."""
-    first = 0
-    for index, length in enumerate(lengths):
-        if index > first and (index - first + 1) * length > tokens_per_batch:
-            yield range(first, index)
-            first = index
-    if lengths:
-        yield range(first, len(lengths))
+def batches_by_length(
+    sequences: Sequence[TokenSequence], tokens_per_batch: int
+) -> Iterator[tuple[list[int], int]]:
+    """(places of the sequences, padded length) of each batch: ascending lengths whose padded size stays within the
+    budget (one sequence may exceed it).
+    """
+    members: list[int] = []
+    lengths = [len(sequence.token_ids) for sequence in sequences]
+    for index in sorted(range(len(sequences)), key=lambda place: lengths[place]):
+        if members and (len(members) + 1) * lengths[index] > tokens_per_batch:
+            yield members, lengths[members[-1]]
+            members = []
+        members.append(index)
+    if members:
+        yield members, lengths[members[-1]]
+
+
+def capture_flops(
+    shape: ModelShape,
+    data: Sequence[TokenSequence],
+    settings: CacheSettings,
+    *,
+    vocab_size: int | None = None,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+) -> int:
+    """FLOPs of a whole capture by `teacher_hidden_states`: every position that is run, padding included.
+
+    `shape` is the teacher's; a capture that was cut off runs what was lost of its last chunk beside this.
+    """
+    rows = shape.head.outputs if vocab_size is None else vocab_size
+    num_scored = sum(sequence.num_loss_tokens for sequence in data)
+    flops = 2 * num_scored * rows * shape.head.inputs
+    for first, stop in chunk_ranges(data, settings.rows_per_chunk):
+        for members, width in batches_by_length(data[first:stop], tokens_per_batch):
+            flops += len(members) * forward_flops(shape, tokens=width, scored_tokens=0)
+    return flops

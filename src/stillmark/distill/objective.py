@@ -23,7 +23,6 @@ from stillmark.distill.objective_precision import autocast, require_precision
 from stillmark.distill.objective_teacher import (
     CachedTeacher,
     LiveTeacher,
-    capture_teacher,
     causal_lm,
     head_forward_flops,
     teacher_clock,
@@ -35,7 +34,7 @@ from stillmark.distill.text import MicroBatch
 from stillmark.errors import UserError
 from stillmark.study.recipe import Recipe
 
-__all__ = ["CachedTeacher", "LiveTeacher", "Objective", "capture_teacher"]
+__all__ = ["CachedTeacher", "LiveTeacher", "Objective"]
 
 
 class Objective:

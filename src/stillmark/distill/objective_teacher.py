@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +15,7 @@ from stillmark.compute.flops import forward_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.distill.cached_losses import CachedTargets
 from stillmark.distill.head import OutputHead
-from stillmark.distill.identity import CacheIdentity, TokenSequence
-from stillmark.distill.logit_cache import CacheSettings, LogitCache
-from stillmark.distill.logit_capture import CaptureReport, capture_logits, teacher_hidden_states
+from stillmark.distill.logit_cache import LogitCache
 from stillmark.distill.spent import Spent, batch_flops
 from stillmark.distill.text import Row
 from stillmark.errors import UserError
@@ -78,34 +75,6 @@ class CachedTeacher:
                 f"{self.cache.directory}: the cache was captured with {' and '.join(wrong)} as the recipe says",
                 "capture again into another directory",
             )
-
-
-def capture_teacher(
-    directory: Path,
-    teacher: LiveTeacher,
-    data: Sequence[TokenSequence],
-    *,
-    identity: CacheIdentity,
-    settings: CacheSettings,
-    spent: Spent,
-    vocab_size: int | None = None,
-) -> CaptureReport:
-    """`capture_logits` of a live teacher; what this call runs, padding included, is added to `spent`.
-
-    A capture that goes on after a kill counts its own part alone.
-    """
-
-    def count(num_rows: int, width: int) -> None:
-        spent.teacher_flops += batch_flops(forward_flops, teacher.shape, num_rows, width, 0)
-
-    model = causal_lm(teacher.model)
-    source, head = teacher_hidden_states(model, on_batch=count)
-    with teacher_clock(spent, model.device):
-        report = capture_logits(
-            directory, source, head, data, identity=identity, settings=settings, vocab_size=vocab_size
-        )
-    spent.teacher_flops += head_forward_flops(head, report.num_rows, vocab_size)
-    return report
 
 
 def head_forward_flops(head: OutputHead, num_positions: int, vocab_size: int | None) -> int:

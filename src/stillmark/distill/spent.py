@@ -37,7 +37,19 @@ class Spent:
     def cpu_seconds_of_others(self) -> float:
         return self.teacher_cpu_seconds + self.generate_cpu_seconds
 
+    train_flops_before: int = 0  # at the last checkpoint
+
+    @property
+    def flops_per_second(self) -> float | None:
+        """The student's training FLOPs over its seconds, both since the last checkpoint; None before the first step.
+
+        Over this machine's matmul peak, it is the MFU.
+        """
+        flops = self.train_flops - self.train_flops_before
+        return flops / self.train_seconds if self.train_seconds else None
+
     def reset_segment(self) -> None:
+        self.train_flops_before = self.train_flops
         self.loss_sum = self.train_seconds = self.teacher_seconds = 0.0
         self.train_cpu_seconds = self.teacher_cpu_seconds = 0.0
         self.generate_seconds = self.generate_cpu_seconds = 0.0

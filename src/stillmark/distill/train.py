@@ -144,3 +144,4 @@ class Training:
             self.source.load_state(tensors)
         for name in SAVED_COUNTS:
             setattr(self.spent, name, counts[name])
+        self.spent.reset_segment()
