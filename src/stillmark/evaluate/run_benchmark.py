@@ -112,6 +112,7 @@ def make_job(
         "chance": data.chance,
         "num_items": len(data.rows),
         "chat_template": model.chat.template if uses_chat and model.chat else None,
+        "price": model.price,
     }
     return Job(
         key=key, inputs=recorded, data=data, mode=mode, model=model, sampling=sampling, num_fewshot=count,

@@ -142,13 +142,14 @@ def likelihood_record(
     seconds = sum(times) if len(times) == len(scored) else None
     sample = SampleRecord(
         job_key=job_key, item_id=one.item.item_id, repeat=0, position=one.index, response=verdict.extracted or "",
-        outcome=verdict.outcome, stop_reason="error" if failures else "stop", prompt_tokens=max(c.prompt_tokens for c in scored),
-        generated_tokens=0, seconds=seconds,
+        outcome=verdict.outcome, stop_reason="error" if failures else "stop",
+        prompt_tokens=max(c.prompt_tokens for c in scored), generated_tokens=0, seconds=seconds,
     )  # fmt: skip
     detail = SampleDetail(
         job_key=job_key, item_id=one.item.item_id, repeat=0, prompt_sha256=sha256_text(one.sent),
         extracted=verdict.extracted, extractor=verdict.extractor, grades=json.dumps(dict(verdict.grades)),
-        nats=None if nats is None else json.dumps(nats), cuts=None, thinking_tokens=None, prefill_seconds=seconds, decode_seconds=None,
+        nats=None if nats is None else json.dumps(nats), cuts=None, thinking_tokens=None, prefill_seconds=seconds,
+        decode_seconds=None,
         flops=None if model.shape is None or failures else choice_flops(model.shape, scored),
         price_usd=sum_or_none(choice.price_usd for choice in scored), is_cached=is_cached,
         error=verdict.error or ("the prompt was cut on its left to fit the window" if is_cut else None),

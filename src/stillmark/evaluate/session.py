@@ -4,7 +4,7 @@ import fcntl
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stillmark.analysis.paired import PairedComparison
+from stillmark.backends.api_journal import FileJournal, Journal
 from stillmark.errors import UserError
 from stillmark.evaluate.cache import CachedBackend
 from stillmark.evaluate.compare import answers_of, compare_answers, latest_answers
-from stillmark.evaluate.engines import ModelRequest, open_model
+from stillmark.evaluate.engines import EndpointSettings, ModelRequest, open_model
 from stillmark.evaluate.model import LoadedModel, short_label
 from stillmark.evaluate.rescore import AtBudget, accuracy_at_budgets
 from stillmark.evaluate.run_benchmark import ChatUse, EvalSettings, Job, make_job, run_job
@@ -52,8 +53,7 @@ class Request:
     engine: str = "transformers"
     device: str = "cpu"
     dtype: str = "float32"
-    base_url: str | None = None
-    key_variable: str | None = None
+    endpoint: EndpointSettings = field(default_factory=EndpointSettings)
     threads: int = 1
     revision: str | None = None
     chat: str = "auto"
@@ -93,13 +93,13 @@ def evaluate_models(request: Request) -> Session:
     folder, is_stored = stored_side(request.against)
     models = [request.model] + ([] if is_stored or request.against is None else [request.against])
     request.out.mkdir(parents=True, exist_ok=True)
-    with only_evaluation(request.out):
+    with only_evaluation(request.out), journal_of(request) as journal:
         store = Store.create(request.out / "records.sqlite")
         jobs: list[list[Job]] = []
         text_keys: list[str] = []
         lm_eval: list[LmEvalResult] = []
         for path in models:
-            model = load_model(request, path)
+            model = load_model(request, path, journal)
             jobs.append(
                 [make_job(model, data, mode, settings, reference=name) for name, data, mode in benchmarks]
             )
@@ -193,13 +193,25 @@ def stored_side(against: str | None) -> tuple[Path, bool]:
     return folder, is_stored
 
 
-def load_model(request: Request, path: str) -> LoadedModel:
+@contextmanager
+def journal_of(request: Request) -> Iterator[Journal | None]:
+    """Of a remote engine: what was paid for, kept beside the records and closed at the end."""
+    if request.engine != "openai":
+        yield None
+        return
+    journal = FileJournal(request.out / "api_journal.jsonl")
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def load_model(request: Request, path: str, journal: Journal | None = None) -> LoadedModel:
     print(f"loading {short_label(path)}", file=sys.stderr)
     model = open_model(
         ModelRequest(
             model=path, engine=request.engine, device=request.device, dtype=request.dtype,
-            revision=request.revision, base_url=request.base_url, key_variable=request.key_variable,
-            journal=request.out / "api_journal.jsonl", threads=request.threads,
+            revision=request.revision, endpoint=request.endpoint, journal=journal, threads=request.threads,
         )
     )  # fmt: skip
     if request.cache is None:
