@@ -238,6 +238,7 @@ def load_backend(
     Only safetensors are read, so loading a model cannot run its author's code (a pickle can); code that comes
     with a model is run only where `trust_remote_code` asks for it.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if path_or_id.endswith(".gguf") and gguf_file is None:
@@ -248,10 +249,20 @@ def load_backend(
     model_options = options if gguf_file is not None else {**options, "use_safetensors": True}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path_or_id, **options)
-        model = AutoModelForCausalLM.from_pretrained(path_or_id, dtype=getattr(torch, dtype), **model_options)
-    except OSError as error:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            path_or_id, dtype=getattr(torch, dtype), output_loading_info=True, **model_options
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
-            f"the model `{path_or_id}` could not be loaded: {error}",
+            f"the model `{path_or_id}` could not be loaded: {reason}",
             "give a directory or hub id with safetensors weights, or a GGUF file",
         ) from error
+    # transformers fills what the file lacks with random numbers and a warning: such a model is nobody's
+    absent = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+    if absent:
+        raise UserError(
+            f"the model `{path_or_id}` lacks {len(absent)} of its weights: {', '.join(absent[:3])}",
+            "the files are incomplete, or of another architecture than config.json says",
+        )
     return TransformersBackend(model, tokenizer, device=device, max_batch_tokens=max_batch_tokens)

@@ -23,7 +23,6 @@ from stillmark.evaluate.model import (
 )
 from stillmark.provenance import package_version
 
-
 EndpointKind = Literal["chat", "completions"]
 
 

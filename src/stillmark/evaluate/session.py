@@ -221,10 +221,11 @@ def load_model(request: Request, path: str, journal: Journal | None = None) -> L
 
 def run_with_bar(store: Store, job: Job, limit: int | None) -> None:
     with progress() as bar:
-        task = bar.add_task(f"{job.model.label} {job.data.benchmark.name}", total=None, score="")
+        total = len(job.data.chosen(limit))
+        task = bar.add_task(f"{job.model.label} {job.data.benchmark.name}", total=total, score="")
         for step in run_job(store, job, limit=limit):
             score = f"{step.num_correct} of {step.num_samples} correct"
-            bar.update(task, total=step.total, completed=step.done, score=score)
+            bar.update(task, completed=step.done, score=score)
 
 
 def run_text_with_bar(store: Store, key: str, model: LoadedModel, text: TextTask) -> None:
