@@ -306,8 +306,9 @@ def load_backend(
     # transformers fills what the file lacks with random numbers and a warning: such a model is nobody's
     absent = sorted([*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])])
     if absent:
+        names = ", ".join(absent[:3])
         raise UserError(
-            f"the model `{path_or_id}` lacks {len(absent)} of its weights, or has them in another size: {', '.join(absent[:3])}",
+            f"the model `{path_or_id}` lacks {len(absent)} of its weights, or has them in another size: {names}",
             "the files are incomplete, or of another architecture than config.json says",
         )
     return TransformersBackend(model, tokenizer, device=device, max_batch_tokens=max_batch_tokens)

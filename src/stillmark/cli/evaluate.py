@@ -80,7 +80,8 @@ def evaluate_command(
         Path | None, typer.Option(help="A response cache file, shared by runs; none if not given.")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="Compare, paired, with FOLDER or FOLDER#LABEL, or with another model.")
+        str | None,
+        typer.Option(help="Compare, paired, with FOLDER[#LABEL][@MODE] or another model."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False,
 ) -> None:

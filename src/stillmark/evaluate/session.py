@@ -32,7 +32,7 @@ from stillmark.evaluate.tables import (
 )
 from stillmark.records import Store
 from stillmark.tasks.benchmark import BenchmarkData, Shots
-from stillmark.tasks.registry import find_benchmark
+from stillmark.tasks.registry import MODES, find_benchmark
 from stillmark.tasks.text_score import TextTask, load_text
 from stillmark.tasks.thinking import ThinkingTags
 
@@ -90,7 +90,8 @@ def evaluate_models(request: Request) -> Session:
     lm_eval_names = [name[len(LM_EVAL) :] for name in request.tasks if name.startswith(LM_EVAL)]
     found = [(name, *find_benchmark(name)) for name in request.tasks if not name.startswith((TEXT, LM_EVAL))]
     benchmarks = [(name, BenchmarkData(benchmark, request.data), mode) for name, benchmark, mode in found]
-    folder, is_stored = stored_side(request.against)
+    stored = stored_side(request.against)
+    is_stored = stored is not None
     models = [request.model] + ([] if is_stored or request.against is None else [request.against])
     request.out.mkdir(parents=True, exist_ok=True)
     with only_evaluation(request.out), journal_of(request) as journal:
@@ -114,7 +115,7 @@ def evaluate_models(request: Request) -> Session:
                     include=request.data, limit=request.limit, num_fewshot=request.num_fewshot,
                 )  # fmt: skip
             del model
-        session = read_session(request, store, jobs, folder if is_stored else None)
+        session = read_session(request, store, jobs, stored)
         session = replace(
             session, texts=[t for t in text_results(store) if t.job_key in text_keys], lm_eval=lm_eval
         )
@@ -122,7 +123,9 @@ def evaluate_models(request: Request) -> Session:
     return session
 
 
-def read_session(request: Request, store: Store, jobs: list[list[Job]], other: Path | None) -> Session:
+def read_session(
+    request: Request, store: Store, jobs: list[list[Job]], other: "StoredSide | None"
+) -> Session:
     """What the store now says of these jobs."""
     recorded = {job.key: job for job in evaluation_jobs(store)}
     keys = [job.key for group in jobs for job in group]
@@ -134,9 +137,8 @@ def read_session(request: Request, store: Store, jobs: list[list[Job]], other: P
     if other is None:
         second = {f"{job.inputs['task']}@{job.mode}": answers_of(store, recorded[job.key]) for job in jobs[1]}
     else:
-        label = request.against.partition("#")[2] or None
-        second_store = Store.open(other)
-        second = latest_answers(second_store, label=label)
+        second_store = Store.open(other.folder)
+        second = latest_answers(second_store, label=other.label, mode=other.mode)
         second_store.close()
     compared, cautions = compare_answers(first, second)
     names = (next(iter(first.values())).label, next(iter(second.values())).label)
@@ -184,13 +186,28 @@ def tags_of(text: str) -> ThinkingTags | None:
     return ThinkingTags(opening=opening, closing=closing)
 
 
-def stored_side(against: str | None) -> tuple[Path, bool]:
-    """The folder of stored results that `--against` names, and whether it is one (else it is a model)."""
-    folder = Path((against or "").partition("#")[0])
-    is_stored = against is not None and (folder / "records.sqlite").is_file()
-    if against is not None and "#" in against and not is_stored:
-        raise UserError(f"--against {against}: {folder} holds no records")
-    return folder, is_stored
+@dataclass(frozen=True, kw_only=True)
+class StoredSide:
+    """Stored results: of one model and by one mode, where these are given."""
+
+    folder: Path
+    label: str | None
+    mode: str | None
+
+
+def stored_side(against: str | None) -> StoredSide | None:
+    """What `--against FOLDER`, `FOLDER#LABEL`, `FOLDER@MODE` or `FOLDER#LABEL@MODE` names; None: it is a model."""
+    if against is None:
+        return None
+    rest, _, mode = against.rpartition("@")
+    if mode not in MODES:
+        rest, mode = against, ""
+    name, _, label = rest.partition("#")
+    if (Path(name) / "records.sqlite").is_file():
+        return StoredSide(folder=Path(name), label=label or None, mode=mode or None)
+    if label or mode:
+        raise UserError(f"--against {against}: {name} holds no records")
+    return None
 
 
 @contextmanager
