@@ -6,6 +6,7 @@ ids hang on the question alone. What differs beside the model is said, since it 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from stillmark.analysis.paired import PairedComparison, compare_tasks
 from stillmark.errors import UserError
 from stillmark.evaluate.summary import evaluation_jobs, flag_matrix
 from stillmark.records import JobRecord, Store
+from stillmark.tasks.registry import MODES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +133,30 @@ def differences(one: Answers, other: Answers) -> list[str]:
                 f"the {side} side has {answers.others} earlier run(s) of this, asked otherwise; the latest counts"
             )
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSide:
+    """Stored results: of one model and by one mode, where these are given."""
+
+    folder: Path
+    label: str | None
+    mode: str | None
+
+
+def stored_side(against: str | None) -> StoredSide | None:
+    """What `--against FOLDER`, `FOLDER#LABEL`, `FOLDER@MODE` or `FOLDER#LABEL@MODE` names; None: it is a model."""
+    if against is None:
+        return None
+    rest, _, mode = against.rpartition("@")
+    if mode not in MODES:
+        rest, mode = against, ""
+    name, _, label = rest.partition("#")
+    if (Path(name) / "records.sqlite").is_file():
+        return StoredSide(folder=Path(name), label=label or None, mode=mode or None)
+    if label or mode:
+        raise UserError(f"--against {against}: {name} holds no records")
+    return None
 
 
 def shares(answers: Answers, items: list[str]) -> npt.NDArray[np.float64]:

@@ -15,12 +15,19 @@ from stillmark.analysis.paired import PairedComparison
 from stillmark.backends.api_journal import FileJournal, Journal
 from stillmark.errors import UserError
 from stillmark.evaluate.cache import CachedBackend
-from stillmark.evaluate.compare import answers_of, compare_answers, latest_answers
+from stillmark.evaluate.compare import (
+    StoredSide,
+    answers_of,
+    compare_answers,
+    latest_answers,
+    name_of,
+    stored_side,
+)
 from stillmark.evaluate.engines import EndpointSettings, ModelRequest, open_model
 from stillmark.evaluate.model import LoadedModel, short_label
 from stillmark.evaluate.rescore import AtBudget, accuracy_at_budgets
 from stillmark.evaluate.run_benchmark import ChatUse, EvalSettings, Job, make_job, run_job
-from stillmark.evaluate.run_lm_eval import LmEvalResult, run_lm_eval_tasks
+from stillmark.evaluate.run_lm_eval import LmEvalResult, LmEvalRun, run_lm_eval_tasks
 from stillmark.evaluate.run_text import TextResult, run_text, text_job_key, text_results
 from stillmark.evaluate.summary import Result, evaluation_jobs, result_of
 from stillmark.evaluate.tables import (
@@ -32,7 +39,7 @@ from stillmark.evaluate.tables import (
 )
 from stillmark.records import Store
 from stillmark.tasks.benchmark import BenchmarkData, Shots
-from stillmark.tasks.registry import MODES, find_benchmark
+from stillmark.tasks.registry import find_benchmark
 from stillmark.tasks.text_score import TextTask, load_text
 from stillmark.tasks.thinking import ThinkingTags
 
@@ -76,6 +83,7 @@ class Session:
     curves: Mapping[str, Sequence[AtBudget]]
     texts: Sequence[TextResult] = ()
     lm_eval: Sequence[LmEvalResult] = ()
+    notes: Sequence[str] = ()
     names: tuple[str, str] | None = None
     compared: Mapping[str, PairedComparison | None] | None = None
     cautions: Sequence[str] = ()
@@ -84,10 +92,15 @@ class Session:
 def evaluate_models(request: Request) -> Session:
     """Runs what is not yet recorded and gives the results. Mistakes are found before a model is loaded."""
     settings = settings_of(request)
+    if lm_eval_names_of(request) and settings != only_shots(settings):
+        raise UserError(
+            "lm_eval: tasks bring their own prompts, limits and sampling",
+            hint="give --num-fewshot and --limit at most beside them, or use our own tasks",
+        )
     if not request.tasks:
         raise UserError("no task was named", hint="--tasks gsm8k,arc_easy")
     texts = [load_text(name[len(TEXT) :], request.data) for name in request.tasks if name.startswith(TEXT)]
-    lm_eval_names = [name[len(LM_EVAL) :] for name in request.tasks if name.startswith(LM_EVAL)]
+    lm_eval_names = lm_eval_names_of(request)
     found = [(name, *find_benchmark(name)) for name in request.tasks if not name.startswith((TEXT, LM_EVAL))]
     benchmarks = [(name, BenchmarkData(benchmark, request.data), mode) for name, benchmark, mode in found]
     stored = stored_side(request.against)
@@ -96,46 +109,61 @@ def evaluate_models(request: Request) -> Session:
     request.out.mkdir(parents=True, exist_ok=True)
     with only_evaluation(request.out), journal_of(request) as journal:
         store = Store.create(request.out / "records.sqlite")
-        jobs: list[list[Job]] = []
+        job_keys: list[list[str]] = []
         text_keys: list[str] = []
-        lm_eval: list[LmEvalResult] = []
+        lm_eval: list[LmEvalRun] = []
         for path in models:
             model = load_model(request, path, journal)
-            jobs.append(
-                [make_job(model, data, mode, settings, reference=name) for name, data, mode in benchmarks]
-            )
-            for job in jobs[-1]:
+            jobs = [make_job(model, data, mode, settings, reference=name) for name, data, mode in benchmarks]
+            for job in jobs:
                 run_with_bar(store, job, request.limit)
+            job_keys.append([job.key for job in jobs])
             for text in texts:
                 text_keys.append(text_job_key(store, model, text))
                 run_text_with_bar(store, text_keys[-1], model, text)
             if lm_eval_names:
-                lm_eval += run_lm_eval_tasks(
-                    model, lm_eval_names, request.out,
+                run = run_lm_eval_tasks(
+                    store, model, lm_eval_names, request.out,
                     include=request.data, limit=request.limit, num_fewshot=request.num_fewshot,
                 )  # fmt: skip
-            del model
-        session = read_session(request, store, jobs, stored)
+                lm_eval.append(run)
+                job_keys[-1] += run.job_keys
+            del model, jobs
         session = replace(
-            session, texts=[t for t in text_results(store) if t.job_key in text_keys], lm_eval=lm_eval
+            read_session(request, store, job_keys, stored),
+            texts=[text for text in text_results(store) if text.job_key in text_keys],
+            lm_eval=[result for run in lm_eval for result in run.results],
+            notes=[note for run in lm_eval for note in run.notes],
         )
         store.close()
     return session
 
 
+def lm_eval_names_of(request: Request) -> list[str]:
+    return [name[len(LM_EVAL) :] for name in request.tasks if name.startswith(LM_EVAL)]
+
+
+def only_shots(settings: EvalSettings) -> EvalSettings:
+    """The settings as they are by default, but for the number of examples and the marks of thinking."""
+    return EvalSettings(num_fewshot=settings.num_fewshot, thinking=settings.thinking)
+
+
 def read_session(
-    request: Request, store: Store, jobs: list[list[Job]], other: "StoredSide | None"
+    request: Request, store: Store, job_keys: list[list[str]], other: StoredSide | None
 ) -> Session:
     """What the store now says of these jobs."""
     recorded = {job.key: job for job in evaluation_jobs(store)}
-    keys = [job.key for group in jobs for job in group]
+    keys = [key for group in job_keys for key in group]
     results = [result_of(recorded[key], store.samples(key), store.details(key)) for key in keys]
     curves = {key: accuracy_at_budgets(store, recorded[key]) for key in keys} if request.budgets else {}
-    if request.against is None or not jobs[0]:
+    if request.against is None or not job_keys[0]:
         return Session(results=results, curves=curves)
-    first = {f"{job.inputs['task']}@{job.mode}": answers_of(store, recorded[job.key]) for job in jobs[0]}
+    sides = [
+        {name_of(recorded[key]): answers_of(store, recorded[key]) for key in group} for group in job_keys
+    ]
+    first = sides[0]
     if other is None:
-        second = {f"{job.inputs['task']}@{job.mode}": answers_of(store, recorded[job.key]) for job in jobs[1]}
+        second = sides[1]
     else:
         second_store = Store.open(other.folder)
         second = latest_answers(second_store, label=other.label, mode=other.mode)
@@ -184,30 +212,6 @@ def tags_of(text: str) -> ThinkingTags | None:
     if not (opening and comma and closing):
         raise UserError(f"--think-tags `{text}`", hint="give both marks, `<think>,</think>`, or `none`")
     return ThinkingTags(opening=opening, closing=closing)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredSide:
-    """Stored results: of one model and by one mode, where these are given."""
-
-    folder: Path
-    label: str | None
-    mode: str | None
-
-
-def stored_side(against: str | None) -> StoredSide | None:
-    """What `--against FOLDER`, `FOLDER#LABEL`, `FOLDER@MODE` or `FOLDER#LABEL@MODE` names; None: it is a model."""
-    if against is None:
-        return None
-    rest, _, mode = against.rpartition("@")
-    if mode not in MODES:
-        rest, mode = against, ""
-    name, _, label = rest.partition("#")
-    if (Path(name) / "records.sqlite").is_file():
-        return StoredSide(folder=Path(name), label=label or None, mode=mode or None)
-    if label or mode:
-        raise UserError(f"--against {against}: {name} holds no records")
-    return None
 
 
 @contextmanager
@@ -269,6 +273,8 @@ def print_session(session: Session) -> None:
         print_texts(session.texts)
     if session.lm_eval:
         print_lm_eval(session.lm_eval)
+    for note in session.notes:
+        print(note)
     if session.compared is not None and session.names is not None:
         print_comparison(session.names, session.compared, session.cautions)
 
@@ -277,6 +283,7 @@ def session_as_json(session: Session) -> dict[str, Any]:
     value: dict[str, Any] = {
         "results": results_as_json(session.results, session.curves),
         "texts": [asdict(text) for text in session.texts],
+        "notes": list(session.notes),
         "lm_eval": [{**asdict(result), "path": str(result.path)} for result in session.lm_eval],
     }
     if session.compared is not None and session.names is not None:

@@ -200,7 +200,7 @@ def print_rescored(done: Sequence[Rescored]) -> None:
         kinds: dict[str, int] = {}
         for _, _, before, after in job.changes:
             kinds[f"{before} -> {after}"] = kinds.get(f"{before} -> {after}", 0) + 1
-        moves = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        moves = job.left_as_is or ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         table.add_row(job.label, f"{job.task} {job.mode}", str(job.num_samples), str(len(job.changes)), moves)
     console.print(table)
 
