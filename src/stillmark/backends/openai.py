@@ -62,6 +62,10 @@ class OpenAIBackend:
         self._attempts = Attempts(self.retry, self._pace, self._redact, endpoint.base_url)
         self._client = _client(endpoint, self.retry)
 
+    def close(self) -> None:
+        """Lets go of the connections."""
+        self._client.close()
+
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[list[Reply]]:
         """For each prompt, `sampling.num_samples` replies, in the prompts' order.
 

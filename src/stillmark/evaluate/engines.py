@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from stillmark.backends.api_journal import Journal
-from stillmark.compute.gguf_file import read_gguf
+from stillmark.compute.gguf_file import GgufFile, read_gguf
 from stillmark.compute.model_shape import ModelShape
 from stillmark.compute.shapes import shape_from_config
 from stillmark.errors import UserError
@@ -23,6 +23,7 @@ from stillmark.evaluate.model import (
 )
 from stillmark.provenance import package_version
 
+WINDOW_TOKENS = 4096  # of each of llama.cpp's sequences, at most
 EndpointKind = Literal["chat", "completions"]
 
 
@@ -107,7 +108,11 @@ def open_llamacpp(request: ModelRequest) -> LoadedModel:
         module = import_module("stillmark.backends.llamacpp")
     except ImportError as error:
         raise UserError(f"the engine llamacpp cannot start: {error}", hint="pip install xllamacpp") from error
-    backend = module.LlamaCppBackend(path, num_threads=request.threads)
+    header = gguf_header(path)
+    trained = None if header is None else header.metadata.get(f"{header.architecture}.context_length")
+    # llama.cpp takes any window; beyond the one that a model was trained with it writes nonsense without a word
+    window_tokens = min(WINDOW_TOKENS, int(trained)) if trained else WINDOW_TOKENS
+    backend = module.LlamaCppBackend(path, num_threads=request.threads, window_tokens=window_tokens)
     template = backend.tokenizer.chat_template
     chat = None if template is None else Chat(template=template, apply=backend.tokenizer.apply_chat_template)
     weights = file_hash(path)
@@ -123,16 +128,24 @@ def open_llamacpp(request: ModelRequest) -> LoadedModel:
             "num_parallel": backend.num_parallel,
             "window_tokens": backend.window_tokens,
         },
-        shape=gguf_shape(path),
+        shape=gguf_shape(path, header),
         chat=chat,
         device="cpu",
     )
 
 
-def gguf_shape(path: Path) -> ModelShape | None:
+def gguf_header(path: Path) -> GgufFile | None:
+    """What the file says of itself; None where it cannot be read."""
+    try:
+        return read_gguf(path)
+    except (UserError, ValueError, KeyError):
+        return None
+
+
+def gguf_shape(path: Path, header: GgufFile | None) -> ModelShape | None:
     """The shape in a GGUF's header: as we read it, else as transformers does (which takes seconds); or None."""
     try:
-        config = read_gguf(path).config
+        config = None if header is None else header.config
         if config is not None:
             return shape_from_config(config)
         from transformers import AutoConfig
@@ -183,6 +196,7 @@ def open_endpoint(request: ModelRequest) -> LoadedModel:
         },
         chat=CHAT_OF_ENDPOINT if endpoint.kind == "chat" else None,
         device="remote",
+        close=backend.close,
         price=None if price is None else f"{price}; {price.source}",
     )
 

@@ -3,7 +3,7 @@
 import fcntl
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -107,13 +107,13 @@ def evaluate_models(request: Request) -> Session:
     is_stored = stored is not None
     models = [request.model] + ([] if is_stored or request.against is None else [request.against])
     request.out.mkdir(parents=True, exist_ok=True)
-    with only_evaluation(request.out), journal_of(request) as journal:
+    with only_evaluation(request.out), journal_of(request) as journal, ExitStack() as exits:
         store = Store.create(request.out / "records.sqlite")
         job_keys: list[list[str]] = []
         text_keys: list[str] = []
         lm_eval: list[LmEvalRun] = []
         for path in models:
-            model = load_model(request, path, journal)
+            model = exits.enter_context(opened(request, path, journal))
             jobs = [make_job(model, data, mode, settings, reference=name) for name, data, mode in benchmarks]
             for job in jobs:
                 run_with_bar(store, job, request.limit)
@@ -128,6 +128,7 @@ def evaluate_models(request: Request) -> Session:
                 )  # fmt: skip
                 lm_eval.append(run)
                 job_keys[-1] += run.job_keys
+            exits.close()
             del model, jobs
         session = replace(
             read_session(request, store, job_keys, stored),
@@ -225,6 +226,15 @@ def journal_of(request: Request) -> Iterator[Journal | None]:
         yield journal
     finally:
         journal.close()
+
+
+@contextmanager
+def opened(request: Request, path: str, journal: Journal | None) -> Iterator[LoadedModel]:
+    model = load_model(request, path, journal)
+    try:
+        yield model
+    finally:
+        model.close()
 
 
 def load_model(request: Request, path: str, journal: Journal | None = None) -> LoadedModel:
