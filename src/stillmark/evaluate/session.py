@@ -41,7 +41,7 @@ from stillmark.records import Store
 from stillmark.tasks.benchmark import BenchmarkData, Shots
 from stillmark.tasks.registry import find_benchmark
 from stillmark.tasks.text_score import TextTask, load_text
-from stillmark.tasks.thinking import ThinkingTags
+from stillmark.tasks.thinking import DEFAULT_TAGS, ThinkingTags
 
 TEXT, LM_EVAL = "text:", "lm_eval:"
 
@@ -92,7 +92,10 @@ class Session:
 def evaluate_models(request: Request) -> Session:
     """Runs what is not yet recorded and gives the results. Mistakes are found before a model is loaded."""
     settings = settings_of(request)
-    if lm_eval_names_of(request) and settings != only_shots(settings):
+    if (
+        lm_eval_names_of(request)
+        and replace(settings, num_fewshot=None, thinking=DEFAULT_TAGS) != EvalSettings()
+    ):
         raise UserError(
             "lm_eval: tasks bring their own prompts, limits and sampling",
             hint="give --num-fewshot and --limit at most beside them, or use our own tasks",
@@ -142,11 +145,6 @@ def evaluate_models(request: Request) -> Session:
 
 def lm_eval_names_of(request: Request) -> list[str]:
     return [name[len(LM_EVAL) :] for name in request.tasks if name.startswith(LM_EVAL)]
-
-
-def only_shots(settings: EvalSettings) -> EvalSettings:
-    """The settings as they are by default, but for the number of examples and the marks of thinking."""
-    return EvalSettings(num_fewshot=settings.num_fewshot, thinking=settings.thinking)
 
 
 def read_session(
