@@ -35,17 +35,37 @@ PACKED = {
     "olmo2": {},
     "cohere": {"logit_scale": 0.5},
     "gpt_oss": {"sliding_window": 6, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "olmo3": {"sliding_window": 6},
+    "smollm3": {"use_sliding_window": True, "sliding_window": 6, "no_rope_layer_interval": 2},
+    "cohere2": {"sliding_window": 6},
+}
+LONGROPE = {  # beyond 32 positions the frequencies of the whole sequence are others
+    "original_max_position_embeddings": 32,
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [3.0] * 4,
+    },
 }
 PLAIN = {
     "mamba": {"state_size": 4, "num_hidden_layers": 2},
     "bloom": {"n_layer": 2, "n_head": 4},
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"]},
+    "stablelm": {},
+    "falcon": {"alibi": True, "head_dim": None},
+    "rwkv": {
+        "attention_hidden_size": 32,
+        "num_hidden_layers": 2,
+    },  # in batches, transformers' rows change one another
 }
 
 
-def tiny_model(model_type: str, seed: int = 0, scale: float = 0.3):
+def tiny_model(model_type: str, seed: int = 0, scale: float = 0.3, **more):
     """A random model whose next tokens are far from ties."""
-    options = {**SMALL, **PACKED.get(model_type, {}), **PLAIN.get(model_type, {})}
+    options = {**SMALL, **PACKED.get(model_type, {}), **PLAIN.get(model_type, {}), **more}
+    if options["head_dim"] is None:
+        del options["head_dim"]
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **options)).eval()
     for name, parameter in model.named_parameters():

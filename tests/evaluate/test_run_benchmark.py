@@ -1,6 +1,7 @@
 """Evaluation end to end with an engine whose replies are known: nothing lost, doubled or mixed up."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -8,14 +9,17 @@ from pathlib import Path
 import pytest
 from tests.evaluate.fakes import FakeBackend, fake_model
 
+from stillmark.backends.protocol import Loglikelihood
+from stillmark.errors import UserError
 from stillmark.evaluate.cache import CachedBackend
-from stillmark.evaluate.compare import answers_of, compare_answers
+from stillmark.evaluate.compare import answers_of, compare_answers, latest_answers
 from stillmark.evaluate.model import Chat
 from stillmark.evaluate.rescore import accuracy_at_budgets, rescore
 from stillmark.evaluate.run_benchmark import EvalSettings, make_job, run_job
 from stillmark.evaluate.summary import evaluation_jobs, results
 from stillmark.records import Store
 from stillmark.tasks.benchmark import BenchmarkData
+from stillmark.tasks.choice_scorer import choice_target, judge_likelihoods
 from stillmark.tasks.registry import find_benchmark
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -75,11 +79,11 @@ def test_stopped_and_gone_on_is_the_same_as_one_run(tmp_path, task):
         run(parts, job_of(task, fake_model(FakeBackend(adds, fail_after=50))))
     again = FakeBackend(adds)
     job = job_of(task, fake_model(again))
-    assert len(parts.samples(job.key)) == 32  # the chunk that was finished
+    assert len(parts.samples(job.key)) == 36  # the chunks that were finished, of 4 and of 32
     run(parts, job)
-    assert len(again.prompts) == 38
+    assert len(again.prompts) == 34
     assert whole.samples(job.key) == parts.samples(job.key)
-    assert len(parts.ledger(job.key)) == 3
+    assert len(parts.ledger(job.key)) == 4
 
 
 def test_a_larger_limit_goes_on_from_a_smaller_one(tmp_path, task):
@@ -126,8 +130,8 @@ def test_a_failing_engine_is_an_error_and_asked_again(tmp_path, task):
     job = job_of(task, fake_model(backend))
     run(store, job)
     (result,) = results(store)
-    assert result.outcomes["error"] == 3  # one a chunk
-    assert result.accuracy.value == pytest.approx(result.outcomes["correct"] / 67)
+    assert result.outcomes["error"] == 4  # one a chunk
+    assert result.accuracy.value == pytest.approx(result.outcomes["correct"] / 66)
     backend.generate = whole
     run(store, job)
     (result,) = results(store)
@@ -216,3 +220,81 @@ def test_pass_and_majority_of_several_samples(tmp_path, task):
     assert result.at_k["pass@4"].value == pytest.approx(0.5)
     assert result.at_k["pass@2"].value == pytest.approx(0.25)
     assert result.at_k["maj@4"].value == 0
+
+
+def test_forms_and_engines_are_compared_on_the_same_items(tmp_path):
+    """Generation against loglikelihood: items by hand, so every number has a closed form (Bonett-Price, McNemar)."""
+    rows = [{"q": f"item {n}", "options": ["x", "xx"], "right": 0 if n < 30 else 1} for n in range(40)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "pick.yaml").write_text(
+        "name: pick\nfile: rows.jsonl\nquestion: '{q}'\nchoices: options\nanswer: '{right}'\nanswer_is: index\n"
+    )
+
+    def write(prompt: str) -> str:  # right on items 0-14 and 30-39
+        number = int(prompt.rpartition("item ")[2].split("\n")[0])
+        return f"The answer is ({'A' if number < 15 else 'B'})."
+
+    backend = FakeBackend(write)
+    backend.loglikelihood = lambda requests: [  # the letter A is always likelier: right on 0-29
+        Loglikelihood(
+            loglikelihood=-1.0 if text == " A" else -2.0,
+            is_greedy=False,
+            prompt_tokens=1,
+            continuation_tokens=1,
+        )
+        for _, text in requests
+    ]
+    store = Store.create(tmp_path / "records.sqlite")
+    task = str(tmp_path / "pick.yaml")
+    for mode in ("loglikelihood", "generation"):
+        run(store, job_of(f"{task}@{mode}", fake_model(backend)))
+    written = latest_answers(store, mode="generation")
+    scored = latest_answers(store, mode="loglikelihood")
+    compared, cautions = compare_answers(written, scored)
+    (result,) = compared.values()
+    # 15 right in both, 10 by generation alone, 15 by loglikelihood alone
+    assert (result.num_items, result.num_first_only, result.num_second_only) == (40, 10, 15)
+    assert result.difference.value == pytest.approx(-5 / 40)
+    assert result.p_value == pytest.approx(2 * sum(math.comb(25, k) for k in range(11)) / 2**25)
+    centre = (10 - 15) / 42
+    half = 1.959964 * math.sqrt(((10 + 15 + 2) / 42 - centre**2) / 42)
+    assert result.difference.low == pytest.approx(centre - half, abs=1e-6)
+    assert result.difference.high == pytest.approx(centre + half, abs=1e-6)
+    assert any("mode differs: generation against loglikelihood" in text for text in cautions)
+    itself, cautions = compare_answers(written, latest_answers(store, mode="generation"))
+    assert next(iter(itself.values())).difference.value == 0
+    assert any("the same run" in text for text in cautions)
+    with pytest.raises(UserError, match="no evaluation by generation"):
+        latest_answers(Store.create(tmp_path / "empty.sqlite"), mode="generation")
+
+
+def test_forty_choices_by_likelihood_and_none_left_out_by_letter(tmp_path):
+    rows = [
+        {"q": f"item {n}", "options": ["x" * (40 - k) for k in range(40)], "right": 39 if n % 2 else 27}
+        for n in range(6)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    text = "name: many\nfile: rows.jsonl\nquestion: '{q}'\nchoices: options\nanswer: '{right}'\nanswer_is: index\n"
+    (tmp_path / "texts.yaml").write_text(text + "likelihood: texts\n")
+    (tmp_path / "letters.yaml").write_text(text)
+    backend = FakeBackend(lambda prompt: "no")
+    backend.loglikelihood = (
+        lambda requests: [  # nats a character: the shortest, the last of forty, is likeliest
+            Loglikelihood(
+                loglikelihood=-(float(len(t)) ** 2), is_greedy=False, prompt_tokens=1, continuation_tokens=1
+            )
+            for _, t in requests
+        ]
+    )
+    store = Store.create(tmp_path / "records.sqlite")
+    run(store, job_of(str(tmp_path / "texts.yaml"), fake_model(backend)))
+    (result,) = results(store)
+    assert result.outcomes["correct"] == 3
+    assert {sample.response for sample in store.samples(result.job_key)} == {"AN"}  # the fortieth label
+    with pytest.raises(UserError, match="40 choices, and letters name 26"):
+        run(store, job_of(str(tmp_path / "letters.yaml"), fake_model(backend)))
+
+
+def test_a_likelihood_that_is_not_a_number_is_an_error_and_no_choice(tmp_path):
+    assert judge_likelihoods([-1.0, math.nan], choice_target(0, ["a", "b"]), "sum").outcome == "error"
+    assert judge_likelihoods([-1.0, -2.0], choice_target(0, ["a", "b"]), "sum").outcome == "correct"

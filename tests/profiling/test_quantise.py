@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from stillmark.compute.gguf_file import read_gguf
 from stillmark.errors import UserError
 from stillmark.profiling.convert_hf import paired, splitting_rule
-from stillmark.profiling.gguf_file import read_gguf
 from stillmark.profiling.quantise import format_of, quantise
 
 gguf = pytest.importorskip("gguf")

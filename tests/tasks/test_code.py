@@ -1,6 +1,7 @@
 """HumanEval and MBPP in the sandbox: published solutions pass, changed ones do not, and how code is found."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from tests.paths import SHARED
@@ -72,3 +73,23 @@ def test_a_sandbox_that_refuses_is_an_error_and_not_wrong():
     verdict = judge(CodeScorer(lambda code: Refused()), BODY, TARGET, "stop")
     assert verdict.outcome is Outcome.ERROR
     assert "no user namespaces" in verdict.error
+
+
+def test_a_program_is_run_once_however_often_it_is_graded():
+    """`--budgets` cuts a reply at each power of two; the code that it closed before is the same in each."""
+    programs = []
+
+    def runner(program: str):
+        programs.append(program)
+        return SimpleNamespace(outcome="completed" if "pi" in program else "failed", reason="")
+
+    scorer = CodeScorer(runner)
+    reply = f"```python\n{PREFIX}{BODY}```\nThis works because " + "the circle is round " * 50
+    outcomes = [judge(scorer, reply[:n], TARGET, "length").outcome for n in range(16, len(reply), 16)]
+    assert judge(scorer, reply, TARGET, "stop").outcome == "correct"
+    closed = len(reply.partition("```\nThis")[0]) + 4
+    assert outcomes == ["truncated" if n < closed else "correct" for n in range(16, len(reply), 16)]
+    assert len(programs) == 1  # code that was still open when the reply was cut was not run at all
+    other = json.dumps({**json.loads(TARGET), "after": "assert False"})
+    judge(scorer, reply, other, "stop")  # the same code under other tests is another program
+    assert len(programs) == 2

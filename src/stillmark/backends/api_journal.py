@@ -10,9 +10,9 @@ import os
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from stillmark.backends.protocol import Reply, StopReason
+from stillmark.backends.protocol import Loglikelihood, Reply, StopReason
 from stillmark.errors import UserError
 
 
@@ -21,20 +21,27 @@ class Journal(Protocol):
 
     def get(self, key: str) -> Reply | None: ...
 
-    def put(self, key: str, reply: Reply) -> None: ...
+    def get_score(self, key: str) -> Loglikelihood | None: ...
+
+    def put(self, key: str, answer: Reply | Loglikelihood) -> None: ...
 
 
 class MemoryJournal:
     """Kept for as long as the backend is: the same request is not paid for twice in one run."""
 
     def __init__(self) -> None:
-        self._replies: dict[str, Reply] = {}
+        self._answers: dict[str, Reply | Loglikelihood] = {}
 
     def get(self, key: str) -> Reply | None:
-        return self._replies.get(key)
+        answer = self._answers.get(key)
+        return answer if isinstance(answer, Reply) else None
 
-    def put(self, key: str, reply: Reply) -> None:
-        self._replies[key] = reply
+    def get_score(self, key: str) -> Loglikelihood | None:
+        answer = self._answers.get(key)
+        return answer if isinstance(answer, Loglikelihood) else None
+
+    def put(self, key: str, answer: Reply | Loglikelihood) -> None:
+        self._answers[key] = answer
 
 
 class FileJournal(MemoryJournal):
@@ -59,13 +66,14 @@ class FileJournal(MemoryJournal):
             self._file.close()
             raise
 
-    def put(self, key: str, reply: Reply) -> None:
-        line = json.dumps({"key": key, "reply": asdict(reply)}).encode() + b"\n"
+    def put(self, key: str, answer: Reply | Loglikelihood) -> None:
+        kind = "reply" if isinstance(answer, Reply) else "score"
+        line = json.dumps({"key": key, kind: asdict(answer)}).encode() + b"\n"
         with self._lock:
             self._file.write(line)
             self._file.flush()
             os.fsync(self._file.fileno())
-            super().put(key, reply)
+            super().put(key, answer)
 
     def close(self) -> None:
         self._file.close()  # and with it the lock
@@ -77,14 +85,21 @@ class FileJournal(MemoryJournal):
         for number, line in enumerate(content[:end].splitlines(), start=1):
             try:
                 entry = json.loads(line)
-                fields = entry["reply"]
-                reply = Reply(**{**fields, "stop_reason": StopReason(fields["stop_reason"])})
+                answer = _answer(entry)
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(
                     f"{self.path}, line {number}: not a reply ({error})",
                     "the file was changed or is another version's: mend the line, or give another journal",
                 ) from error
-            super().put(entry["key"], reply)
+            super().put(entry["key"], answer)
         if end < len(content):
             self._file.truncate(end)
         self._file.seek(0, os.SEEK_END)
+
+
+def _answer(entry: dict[str, Any]) -> Reply | Loglikelihood:
+    """What a line of the file holds; KeyError, TypeError or ValueError where it is none of ours."""
+    if "score" in entry:
+        return Loglikelihood(**entry["score"])
+    fields = entry["reply"]
+    return Reply(**{**fields, "stop_reason": StopReason(fields["stop_reason"])})

@@ -48,6 +48,10 @@ class Endpoint:
     price_model: str | None = None  # its name in the price list, where it is not `model`
 
     def __post_init__(self) -> None:
+        if not self.base_url.startswith(("http://", "https://")):
+            raise UserError(
+                f"the endpoint's address `{self.base_url}` does not begin with http:// or https://"
+            )
         if "@" in self.base_url.split("://")[-1].split("/")[0]:
             raise UserError(
                 "the endpoint's address holds a user name or password, and addresses are recorded",
@@ -100,7 +104,8 @@ def request_body(endpoint: Endpoint, prompt: str, sampling: Sampling, sample: in
 
 def request_key(endpoint: Endpoint, body: Mapping[str, Any], sample: int) -> str:
     """What a stored reply is found by: everything that it depends on. The key to the account is not in it."""
-    text = json.dumps([endpoint.base_url, endpoint.path(), body, sample], sort_keys=True)
+    path = "/completions" if "echo" in body else endpoint.path()
+    text = json.dumps([endpoint.base_url, path, body, sample], sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -120,6 +125,11 @@ class Usage(BaseModel):
     completion_tokens: NonNegativeInt
     completion_tokens_details: _TokenDetails | None = None
     prompt_tokens_details: _TokenDetails | None = None
+
+    def counts(self) -> tuple[int, int, int]:
+        """Tokens read, written, and of those read found in the endpoint's cache, as far as it says."""
+        cached = self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
+        return self.prompt_tokens, self.completion_tokens, cached or 0
 
 
 class _Message(BaseModel):

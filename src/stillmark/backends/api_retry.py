@@ -5,6 +5,7 @@
 | 429 | all requests wait as long as Retry-After says, else with backoff; the account's quota: the run stops |
 | 408, 409, 5xx, timeouts, lost connections, broken replies | asked again with backoff, `max_attempts` in all |
 | 401, 403, 404 | the run stops with a UserError: no request can succeed |
+| no connection, and none was ever made | the run stops with a UserError after `max_first_attempts` |
 | other 4xx | this sample is an error, with the endpoint's message |
 """
 
@@ -27,6 +28,7 @@ HOPELESS_CODES = ("insufficient_quota", "billing_hard_limit_reached", "billing_n
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
     max_attempts: int = 6  # for one sample; waiting for a rate limit is not counted
+    max_first_attempts: int = 3  # where no connection to the endpoint was ever made
     backoff_seconds: float = 0.5  # doubled with each attempt, and a random share of it is taken
     max_backoff_seconds: float = 30.0
     rate_limit_seconds: float = 900.0  # how long one sample waits for a rate limit in all
@@ -89,10 +91,14 @@ def retry_after_seconds(headers: Mapping[str, str], now: float | None = None) ->
 class Attempts:
     """Asks until it has an answer or a reason why not. `redact` takes the key out of what is shown."""
 
-    def __init__(self, policy: RetryPolicy, pace: Pace, redact: Callable[[str], str]) -> None:
+    def __init__(
+        self, policy: RetryPolicy, pace: Pace, redact: Callable[[str], str], address: str = "the endpoint"
+    ) -> None:
         self.policy = policy
         self.pace = pace
         self.redact = redact
+        self.address = address
+        self.has_connected = False
 
     def run(self, ask: Callable[[], T]) -> tuple[T, int]:
         """The answer and how many attempts it took."""
@@ -101,8 +107,11 @@ class Attempts:
             self.pace.wait()
             num_attempts += 1
             try:
-                return ask(), num_attempts
+                answer = ask()
+                self.has_connected = True
+                return answer, num_attempts
             except Exception as error:
+                self.has_connected = self.has_connected or not _is_unconnected(error)
                 if _is_rate_limit(error):
                     delay = retry_after_seconds(_headers(error))
                     delay = self._backoff(num_attempts) if delay is None else delay
@@ -115,6 +124,11 @@ class Attempts:
                 if not self._is_worth_another(error, num_attempts):
                     raise
                 num_failed += 1
+                if not self.has_connected and num_failed >= self.policy.max_first_attempts:
+                    raise UserError(
+                        f"nothing answers at {self.address} ({num_failed} attempts): {self._text(error)}",
+                        "check the address (--base-url), and that the server runs",
+                    ) from None
                 if num_failed >= self.policy.max_attempts:
                     reason = f"{num_failed} attempts failed, the last with {self._text(error)}"
                     raise SampleFailedError(reason, num_attempts) from None
@@ -156,6 +170,15 @@ def _code(error: Exception) -> Any:
 
 def _headers(error: Exception) -> Mapping[str, str]:
     return getattr(getattr(error, "response", None), "headers", {})
+
+
+def _is_unconnected(error: BaseException | None) -> bool:
+    """Refused, or a name that nobody knows: the HTTP library's ConnectError, under the SDK's own error."""
+    while error is not None:
+        if type(error).__name__ == "ConnectError" or isinstance(error, ConnectionRefusedError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _is_transport(error: Exception) -> bool:

@@ -11,11 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from stillmark.backends.api_request import BrokenReplyError, Clock, Endpoint
+from stillmark.backends.api_request import BrokenReplyError, Clock, Endpoint, Usage
 from stillmark.backends.protocol import Loglikelihood
 from stillmark.errors import UserError
 
 Ask = Callable[[str, dict[str, Any], Callable[[str], Any]], tuple[Any, int]]
+PriceOf = Callable[[int, int, int], float | None]  # prompt, generated and cached tokens -> US dollars
 
 
 class _Logprobs(BaseModel):
@@ -32,16 +33,13 @@ class _Choice(BaseModel):
 
 class _Body(BaseModel):
     choices: list[_Choice]
+    usage: Usage | None = None
+    model: str | None = None
 
 
-def score(endpoint: Endpoint, ask: Ask, prompt: str, continuation: str) -> Loglikelihood:
-    """One request: the whole text is echoed, one token more is written and not used.
-
-    Spaces at the end of the prompt count to the continuation, as everywhere in Stillmark.
-    """
-    bare = prompt.rstrip()
-    whole = prompt + continuation
-    body = {
+def score_body(endpoint: Endpoint, whole: str) -> dict[str, Any]:
+    """The request: the whole text is echoed, one token more is written and not used."""
+    return {
         "model": endpoint.model,
         "prompt": whole,
         "max_tokens": 1,
@@ -50,9 +48,22 @@ def score(endpoint: Endpoint, ask: Ask, prompt: str, continuation: str) -> Logli
         "logprobs": 1,
         **endpoint.extra_body,
     }
+
+
+def score(
+    endpoint: Endpoint, ask: Ask, prompt: str, continuation: str, *, price_of: PriceOf | None = None
+) -> Loglikelihood:
+    """One request. Spaces at the end of the prompt count to the continuation, as everywhere in Stillmark.
+
+    It is paid for all that it reads, prompt and continuation, and for the token that it writes, by the endpoint's
+    own counts; where the endpoint gives none, the price is unknown.
+    """
+    bare = prompt.rstrip()
+    whole = prompt + continuation
     clock = Clock()
-    choice, _ = ask("/completions", body, _choice)
-    logprobs = _echoed(endpoint, choice, whole)
+    reply, _ = ask("/completions", score_body(endpoint, whole), _parsed)
+    usage = reply.usage
+    logprobs = _echoed(endpoint, reply.choices[0], whole)
     inside = [i for i, offset in enumerate(logprobs.text_offset) if len(bare) <= offset < len(whole)]
     if not inside or logprobs.text_offset[inside[0]] != len(bare):
         raise UserError(
@@ -68,17 +79,19 @@ def score(endpoint: Endpoint, ask: Ask, prompt: str, continuation: str) -> Logli
         prompt_tokens=inside[0],
         continuation_tokens=len(inside),
         seconds=clock.seconds(),
+        price_usd=None if price_of is None or usage is None else price_of(*usage.counts()),
+        served_model=reply.model,
     )
 
 
-def _choice(text: str) -> _Choice:
+def _parsed(text: str) -> _Body:
     try:
         body = _Body.model_validate(json.loads(text))
     except (ValueError, ValidationError) as error:
         raise BrokenReplyError(f"not a reply: {str(error)[:200]}") from error
     if len(body.choices) != 1:
         raise BrokenReplyError(f"{len(body.choices)} choices in a reply to a request for one")
-    return body.choices[0]
+    return body
 
 
 def _echoed(endpoint: Endpoint, choice: _Choice, whole: str) -> _Logprobs:
@@ -95,7 +108,8 @@ def _echoed(endpoint: Endpoint, choice: _Choice, whole: str) -> _Logprobs:
     if logprobs is None or len(lengths) != 1 or not choice.text.startswith(whole):
         raise UserError(
             f"{endpoint.base_url} does not give the log-likelihood of a prompt (`echo` with `logprobs`)",
-            "score multiple choice by generation, or load the model with the transformers or llamacpp engine",
+            "score multiple choice by generation (`--tasks arc_easy@generation`), "
+            "or load the model with the transformers or llamacpp engine",
         )
     return logprobs
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import torch
 
 from stillmark.backends.decode_plan import DecodePlan
-from stillmark.backends.kv_cache import LayerTensors, PathCache, RowCache, Segment
+from stillmark.backends.kv_cache import PathCache, RowCache, Segment
 from stillmark.backends.packed import PackedModel, PassPlan
+from stillmark.backends.prefilled_states import StateSource
 from stillmark.backends.prefix import Node, Pass, PassLimits, TokenTree, build_tree, plan_passes
 from stillmark.backends.protocol import Sampling
 from stillmark.backends.sampling import UniformStream, next_tokens
@@ -141,7 +142,7 @@ class Decoder:
         start = time.perf_counter()
         plan = PassPlan(step, self._path, self.packed.device, keep_states=not step.is_spine)
         logits = self.packed.logits(step.tokens, step.positions, step.wanted, plan)
-        source = _StateSource(step, self._path, plan.states)
+        source = StateSource(step, self._path, plan.states)
         complete = [span.node for span in step.spans if span.last == len(span.node.tokens)]
         for node in complete:
             if id(node) in self._unstarted:
@@ -164,7 +165,7 @@ class Decoder:
         return ()
 
     def _start_rows(
-        self, nodes: list[Node], row_of_logits: dict[int, int], logits: torch.Tensor, source: "_StateSource"
+        self, nodes: list[Node], row_of_logits: dict[int, int], logits: torch.Tensor, source: StateSource
     ) -> None:
         if not nodes:
             return
@@ -199,7 +200,7 @@ class Decoder:
         if kept:
             self._admit([rows[i] for i in kept], [row_nodes[i] for i in kept], source)
 
-    def _admit(self, rows: list[Row], nodes: list[Node], source: "_StateSource") -> None:
+    def _admit(self, rows: list[Row], nodes: list[Node], source: StateSource) -> None:
         """Give rows slots after the active ones, with their prompts' keys and values."""
         longest = max(row.own_length for row in rows)
         new_tokens = max(row.max_new_tokens for row in rows)
@@ -295,70 +296,3 @@ class Decoder:
             for hole, mover in zip(holes, movers, strict=True):
                 self.active[hole] = self.active[mover]
         del self.active[num_left:]
-
-
-class _StateSource:
-    """The keys and values of any node's path, just after the pass that computed its end."""
-
-    def __init__(self, step: Pass, path: PathCache, states: dict[int, LayerTensors] | None) -> None:
-        self._path = path
-        self._states = states or {}
-        self._in_path = step.depth + (len(step.tokens) if step.is_spine else 0)
-        self._offset_of = {} if step.is_spine else step.indices_by_node()
-
-    @property
-    def token_bytes(self) -> int:
-        """Bytes of one position's keys and values in all layers."""
-        tensors = [tensor for pair in self._states.values() for tensor in pair]
-        if not tensors:
-            return self._path.token_bytes()
-        return sum(tensor.shape[0] * tensor.shape[2] * tensor.element_size() for tensor in tensors)
-
-    def segment(self, node: Node, start: int) -> Segment:
-        """The states at positions [start, node.end), copied."""
-        index = torch.tensor(self._indices(node, start, base=start))
-        layers = {
-            layer: (
-                keys[:, index.to(keys.device)].contiguous(),
-                values[:, index.to(keys.device)].contiguous(),
-            )
-            for layer, (keys, values) in self._layers(start).items()
-        }
-        return Segment(start=start, end=node.end, layers=layers)
-
-    def copy_rows(
-        self, cache: RowCache, first_slot: int, nodes: Sequence[Node], starts: Sequence[int]
-    ) -> None:
-        """Put the states at positions [start, node.end) into slots from `first_slot` on, one a node."""
-        base = min(starts)
-        rows = [self._indices(node, start, base) for node, start in zip(nodes, starts, strict=True)]
-        longest = max(map(len, rows))
-        index = torch.tensor([row + [0] * (longest - len(row)) for row in rows]).flatten()
-        slots = slice(first_slot, first_slot + len(rows))
-        for layer, (keys, values) in self._layers(base).items():
-            cached_keys, cached_values = cache.layer(layer, keys, values)
-            at = index.to(keys.device)
-            for cached, states in ((cached_keys, keys), (cached_values, values)):
-                chosen = states.index_select(1, at).unflatten(1, (len(rows), longest))
-                cached[slots, :, :longest] = chosen.transpose(0, 1)
-
-    def _indices(self, node: Node, start: int, base: int) -> list[int]:
-        """Indices of positions [start, node.end) in what `_layers(base)` gives."""
-        indices = list(range(start - base, min(node.end, self._in_path) - base))
-        for above in node.path():
-            if id(above) in self._offset_of:
-                first = self._offset_of[id(above)] + max(self._in_path - base, 0)
-                skipped = max(0, start - above.start)
-                indices += range(first + skipped, first + len(above.tokens))
-        return indices
-
-    def _layers(self, base: int) -> dict[int, LayerTensors]:
-        if not self._states:
-            return {layer: self._path.read(layer, base, self._in_path) for layer in self._path.layers()}
-        if base >= self._in_path:
-            return self._states
-        result = {}
-        for layer, (keys, values) in self._states.items():
-            path_keys, path_values = self._path.read(layer, base, self._in_path)
-            result[layer] = (torch.cat([path_keys, keys], 1), torch.cat([path_values, values], 1))
-        return result

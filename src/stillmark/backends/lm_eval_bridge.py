@@ -8,9 +8,10 @@ lm-eval's own side, after `import stillmark.backends.lm_eval_bridge`, it is the 
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from stillmark.backends.protocol import Sampling, StopReason
+from stillmark.backends.protocol import Loglikelihood, Reply, Sampling, StopReason
 from stillmark.backends.tokens import TokenIds
 from stillmark.backends.transformers import TransformersBackend, load_backend
 from stillmark.errors import UserError
@@ -47,9 +48,13 @@ class StillmarkLM(LM):  # type: ignore[misc]
             backend = load_backend(pretrained, **options)
         self.backend = backend
         self.num_truncated_prompts = 0
+        self.answers: dict[str, Loglikelihood | Reply] = {}  # by request: what lm-eval does not keep of them
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         results = self.backend.loglikelihood([request.args for request in requests])
+        self.answers |= {
+            _name(request.args): result for request, result in zip(requests, results, strict=True)
+        }
         answers = [(result.loglikelihood, result.is_greedy) for result in results]
         self._note("loglikelihood", requests, answers)
         return answers
@@ -83,8 +88,9 @@ class StillmarkLM(LM):  # type: ignore[misc]
         texts = [""] * len(requests)
         for indices in groups.values():
             prompts = [requests[index].args[0] for index in indices]
-            for index, text in zip(indices, self._write(prompts, requests[indices[0]].args[1]), strict=True):
-                texts[index] = text
+            for index, reply in zip(indices, self._write(prompts, requests[indices[0]].args[1]), strict=True):
+                texts[index] = reply.text
+                self.answers.setdefault(_name(requests[index].args), reply)
         self._note("generate_until", requests, texts)
         return texts
 
@@ -117,8 +123,8 @@ class StillmarkLM(LM):  # type: ignore[misc]
     def _window_tokens(self) -> int:
         return self.backend.window_tokens or DEFAULT_WINDOW_TOKENS
 
-    def _write(self, prompts: Sequence[str], settings: dict[str, Any]) -> list[str]:
-        """Texts of prompts with the same settings. A prompt that is asked n times (`repeats`) gets n samples."""
+    def _write(self, prompts: Sequence[str], settings: dict[str, Any]) -> list[Reply]:
+        """Replies to prompts with the same settings. A prompt that is asked n times (`repeats`) gets n samples."""
         sampling = _sampling_of(settings)
         # As lm-eval: a prompt that leaves no room for the new tokens loses its beginning
         room = self._window_tokens - sampling.max_new_tokens
@@ -150,7 +156,7 @@ class StillmarkLM(LM):  # type: ignore[misc]
         for reply in replies:
             if reply.stop_reason == StopReason.ERROR:
                 raise RuntimeError(reply.error)
-        return [reply.text for reply in replies]
+        return replies
 
     def _note(self, kind: str, requests: Sequence[Any], answers: Sequence[Any]) -> None:
         """Hand answers to lm-eval's cache, where it is in use."""
@@ -160,10 +166,17 @@ class StillmarkLM(LM):  # type: ignore[misc]
 
 def run_lm_eval(backend: TransformersBackend, task_names: Sequence[str], **settings: Any) -> dict[str, Any]:
     """lm-eval's results for these of its tasks; `settings` go to `lm_eval.simple_evaluate` (limit, num_fewshot)."""
-    results: dict[str, Any] = lm_eval.simple_evaluate(
-        model=StillmarkLM(backend), tasks=list(task_names), **settings
-    )
+    model = StillmarkLM(backend)
+    results: dict[str, Any] = lm_eval.simple_evaluate(model=model, tasks=list(task_names), **settings)
+    for samples in results.get("samples", {}).values():
+        for sample in samples:  # tokens, seconds and how a reply ended, of each of its requests
+            answers = [model.answers.get(_name(arguments)) for arguments in sample["arguments"]]
+            sample["answers"] = [asdict(answer) for answer in answers if answer is not None]
     return results
+
+
+def _name(arguments: Any) -> str:
+    return json.dumps(list(arguments), sort_keys=True, default=str)
 
 
 def _sampling_of(settings: dict[str, Any]) -> Sampling:

@@ -9,12 +9,13 @@ asked again. Price is the price list's for the tokens that the endpoint counted;
 more, and `Reply.num_attempts` tells where.
 """
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from stillmark.backends.api_journal import Journal, MemoryJournal
 from stillmark.backends.api_request import (
@@ -34,6 +35,9 @@ from stillmark.errors import UserError
 NO_KEY = "no-key"  # the SDK wants one; an endpoint without keys ignores it
 SDK_FIELDS: tuple[str, ...] = ("model", "messages", "prompt", "stream")  # the rest goes through as it is
 Job = tuple[str, int]  # prompt, sample
+J = TypeVar("J")
+T = TypeVar("T")
+A = TypeVar("A", Reply, Loglikelihood)
 
 
 class OpenAIBackend:
@@ -55,8 +59,12 @@ class OpenAIBackend:
         self.num_requests = 0
         self._count_lock = threading.Lock()
         self._pace = Pace(self.retry.requests_per_minute)
-        self._attempts = Attempts(self.retry, self._pace, self._redact)
+        self._attempts = Attempts(self.retry, self._pace, self._redact, endpoint.base_url)
         self._client = _client(endpoint, self.retry)
+
+    def close(self) -> None:
+        """Lets go of the connections."""
+        self._client.close()
 
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[list[Reply]]:
         """For each prompt, `sampling.num_samples` replies, in the prompts' order.
@@ -65,18 +73,21 @@ class OpenAIBackend:
         """
         times_asked = Counter(prompts)
         jobs = [(prompt, sample) for prompt in times_asked for sample in range(sampling.num_samples)]
-        replies = self._run_all(jobs, sampling)
+        replies = self._run_all(jobs, lambda job: self._run(*job, sampling))
         return [
             [_shared(replies[prompt, sample], times_asked[prompt]) for sample in range(sampling.num_samples)]
             for prompt in prompts
         ]
 
     def loglikelihood(self, requests: Sequence[tuple[str, str]]) -> list[Loglikelihood]:
-        """For each (prompt, continuation), its log-likelihood, where the endpoint echoes a prompt's logprobs."""
-        from stillmark.backends.api_scoring import score
+        """For each (prompt, continuation), its log-likelihood, where the endpoint echoes a prompt's logprobs.
 
-        with ThreadPoolExecutor(self.max_concurrency) as pool:
-            return list(pool.map(lambda request: score(self.endpoint, self.ask, *request), requests))
+        Each is a request of its own, which reads the prompt again: `price_usd` says what that costs. Scores are kept
+        in the journal as replies are, and equal requests are asked once.
+        """
+        times_asked = Counter(requests)
+        scores = self._run_all(list(times_asked), lambda request: self._score(*request))
+        return [_shared(scores[request], times_asked[request]) for request in requests]
 
     def ask(self, path: str, body: dict[str, Any], parse: Callable[[str], Any]) -> tuple[Any, int]:
         """One request that is answered in one piece, with retries: what `parse` makes of it, and attempts."""
@@ -87,10 +98,10 @@ class OpenAIBackend:
 
         return self._attempts.run(attempt)
 
-    def _run_all(self, jobs: Sequence[Job], sampling: Sampling) -> dict[Job, Reply]:
+    def _run_all(self, jobs: Sequence[J], work: Callable[[J], T]) -> dict[J, T]:
         self._pace.stopped.clear()
         with ThreadPoolExecutor(self.max_concurrency) as pool:
-            futures = {job: pool.submit(self._run, *job, sampling) for job in jobs}
+            futures = {job: pool.submit(work, job) for job in jobs}
             try:
                 done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
                 for future in done:
@@ -119,6 +130,29 @@ class OpenAIBackend:
         if reply.stop_reason is not StopReason.ERROR:
             self.journal.put(key, reply)
         return reply
+
+    def _score(self, prompt: str, continuation: str) -> Loglikelihood:
+        from stillmark.backends.api_scoring import score, score_body
+
+        key = request_key(self.endpoint, score_body(self.endpoint, prompt + continuation), len(prompt))
+        kept = self.journal.get_score(key)
+        if kept is not None:
+            return kept
+        try:
+            scored = score(self.endpoint, self.ask, prompt, continuation, price_of=self._price_usd)
+        except SampleFailedError as failure:
+            return Loglikelihood(
+                loglikelihood=math.nan,
+                is_greedy=False,
+                prompt_tokens=0,
+                continuation_tokens=0,
+                error=str(failure),
+            )
+        except BaseException:
+            self._pace.stopped.set()
+            raise
+        self.journal.put(key, scored)
+        return scored
 
     def _ask_once(self, body: dict[str, Any], key: str) -> tuple[Answer, float]:
         """One attempt. The same Idempotency-Key each time: an endpoint that knows it charges once."""
@@ -157,7 +191,7 @@ class OpenAIBackend:
             thinking_tokens=details.reasoning_tokens if details else None,
             cached_tokens=cached,
             ttft_seconds=answer.ttft_seconds,
-            price_usd=self._price_usd(usage.prompt_tokens, usage.completion_tokens, cached or 0),
+            price_usd=self._price_usd(*usage.counts()),
             served_model=answer.model,
         )
 
@@ -227,8 +261,8 @@ def _failed(message: str, *, answer: Answer | None = None, num_attempts: int | N
     )
 
 
-def _shared(reply: Reply, share: int) -> Reply:
+def _shared(answer: A, share: int) -> A:
     """One of several equal requests that were asked once: the price is paid once in the sum."""
-    if share == 1 or reply.price_usd is None:
-        return reply
-    return replace(reply, price_usd=reply.price_usd / share)
+    if share == 1 or answer.price_usd is None:
+        return answer
+    return replace(answer, price_usd=answer.price_usd / share)

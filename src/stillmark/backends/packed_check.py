@@ -6,6 +6,7 @@ mask, attention that is not replaceable). So the packed path is used only where 
 plain forward pass, over a prefix, branches after it, and decode steps.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ from stillmark.backends.prefix import PassLimits
 from stillmark.backends.protocol import Sampling
 from stillmark.backends.sampling import UniformStream
 from stillmark.backends.scoring import packed_logprobs
-from stillmark.backends.stopping import Written
 
 # Largest difference in log p of a token (nats) that rounding explains
 TOLERANCE_NATS = {torch.float64: 1e-6, torch.float32: 2e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
@@ -93,12 +93,19 @@ def _worst_greedy_loss(packed: PackedModel, prompts: list[tuple[int, ...]], limi
     )
     worst = 0.0
     for ids, written in zip(prompts, decoder.run(), strict=True):
-        row: Written = written[0]
-        logprobs = _plain_logprobs(packed.model, ids + tuple(row.ids))
-        for index, token in enumerate(row.ids):
-            at = logprobs[len(ids) - 1 + index]
-            loss = (at.max() - at[token]).item()
-            worst = loss if not loss <= worst else worst
+        loss = greedy_loss(packed.model, ids, written[0].ids)
+        worst = loss if not loss <= worst else worst
+    return worst
+
+
+def greedy_loss(model: Any, prompt: tuple[int, ...], written: Sequence[int]) -> float:
+    """How much less likely (nats) a written token is than the best of the model's plain forward pass, at worst."""
+    logprobs = _plain_logprobs(model, prompt + tuple(written))
+    worst = 0.0
+    for index, token in enumerate(written):
+        at = logprobs[len(prompt) - 1 + index]
+        loss = (at.max() - at[token]).item()
+        worst = loss if not loss <= worst else worst  # a NaN has to count
     return worst
 
 

@@ -6,6 +6,7 @@ logits.
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,14 @@ from stillmark.backends.scoring import Scored, score_rows
 from stillmark.backends.stopping import StopRule, Written
 from stillmark.backends.tokens import TokenIds
 from stillmark.backends.work import Work, work_of_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainWays:
+    """How `generate` may be used with a model (plain_check.py)."""
+
+    max_rows: int
+    uses_cache: bool = True
 
 
 class ChosenToken(LogitsProcessor):  # type: ignore[misc]
@@ -47,7 +56,7 @@ class RowStops(StoppingCriteria):  # type: ignore[misc]
 
 
 def plain_generate(
-    model: Any, prompts: Sequence[PromptRows], sampling: Sampling, rule: StopRule, *, max_rows: int
+    model: Any, prompts: Sequence[PromptRows], sampling: Sampling, rule: StopRule, ways: PlainWays
 ) -> tuple[list[list[Written]], Work]:
     """Continue each prompt's rows. Prompts of one batch are of one length, so that nothing is padded.
 
@@ -59,8 +68,8 @@ def plain_generate(
         by_shape[len(prompt.ids), prompt.max_new_tokens] += [(index, i) for i in range(len(prompt.streams))]
     written = [[Written() for _ in prompt.streams] for prompt in prompts]
     for (length, max_new_tokens), rows in sorted(by_shape.items()):
-        for start in range(0, len(rows), max_rows):
-            batch = rows[start : start + max_rows]
+        for start in range(0, len(rows), ways.max_rows):
+            batch = rows[start : start + ways.max_rows]
             inputs = torch.tensor([prompts[index].ids for index, _ in batch], device=model.device)
             begun = time.perf_counter()
             output = model.generate(
@@ -69,13 +78,18 @@ def plain_generate(
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
                 num_beams=1,
+                use_cache=ways.uses_cache,
                 eos_token_id=None,
                 pad_token_id=0,
                 logits_processor=[ChosenToken(sampling, [prompts[i].streams[sample] for i, sample in batch])],
                 stopping_criteria=[RowStops(rule, length, len(batch))],
             )
             each = (time.perf_counter() - begun) / len(batch)
-            work += work_of_rows(len(batch), length, output.shape[1] - length)
+            num_new = output.shape[1] - length
+            if ways.uses_cache:
+                work += work_of_rows(len(batch), length, num_new)
+            else:  # the whole sequence again for each token
+                work += sum((work_of_rows(len(batch), length + i, 1) for i in range(num_new)), Work())
             for (index, sample), new_ids in zip(batch, output[:, length:].tolist(), strict=True):
                 written[index][sample] = _cut(new_ids, rule, each)
     return written, work

@@ -49,7 +49,7 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Loglikelihood:
-    """log p(continuation | prompt) in nats, summed over the continuation's tokens."""
+    """log p(continuation | prompt) in nats, summed over the continuation's tokens; NaN where `error` says why."""
 
     loglikelihood: float
     is_greedy: bool  # every token of the continuation was the most likely one
@@ -57,6 +57,11 @@ class Loglikelihood:
     continuation_tokens: int
     seconds: float | None = None  # this request's share of the work, prefixes shared with others included
     truncated_tokens: int = 0  # dropped from the prompt's left, since the model's window was full
+    price_usd: float | None = (
+        None  # of a remote engine: prompt and continuation are read, and paid, each time
+    )
+    served_model: str | None = None  # the model's name as the endpoint told it
+    error: str | None = None  # the engine failed, not the model
 
 
 class Backend(Protocol):

@@ -8,6 +8,7 @@ path does not fit runs through plain.py; `TransformersBackend.path_reason` says 
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,11 +17,13 @@ import torch
 from stillmark.backends.decoding import DecodeLimits, Decoder, PromptRows
 from stillmark.backends.packed import CannotPackError, PackedModel
 from stillmark.backends.packed_check import reason_not_to_pack
-from stillmark.backends.plain import plain_generate, plain_logprobs
+from stillmark.backends.plain import PlainWays, plain_generate, plain_logprobs
+from stillmark.backends.plain_check import ways_that_hold
 from stillmark.backends.prefix import PassLimits
 from stillmark.backends.protocol import Loglikelihood, Reply, Sampling, StopReason
+from stillmark.backends.rotary import steady_positions
 from stillmark.backends.sampling import UniformStream
-from stillmark.backends.scoring import packed_logprobs
+from stillmark.backends.scoring import Scored, packed_logprobs
 from stillmark.backends.stopping import StopRule, Written, end_ids_of
 from stillmark.backends.tokens import TextCodec, TokenIds
 from stillmark.backends.work import Work
@@ -60,6 +63,7 @@ class TransformersBackend:
         window = getattr(model.config, "max_position_embeddings", None)
         self.window_tokens: int | None = int(window) if window else None
         self._end_ids = end_ids_of(model, tokenizer)
+        self._steady_positions = steady_positions(model)
         self.path_reason: str | None = "asked for" if path == "plain" else None  # why rows are not packed
         self._packed = None if path == "plain" else self._pack(is_forced=path == "packed")
 
@@ -115,14 +119,10 @@ class TransformersBackend:
         pairs = [self._fitted(*pair) for pair in whole]
         times_asked = Counter(pairs)
         unique = list(times_asked)
-        with torch.inference_mode():
-            if not unique:
-                scored = []
-            elif self._packed is not None:
-                scored = packed_logprobs(self._packed, unique, self._pass_limits())
-            else:
-                scored = plain_logprobs(self.model, unique, max_batch_tokens=self.max_batch_tokens)
-        result_of = dict(zip(unique, scored, strict=True))
+        result_of: dict[tuple[TokenIds, TokenIds], Scored] = {}
+        for are_steady in (True, False):
+            part = [pair for pair in unique if self._is_steady(sum(map(len, pair)) - 1) == are_steady]
+            result_of |= zip(part, self._scored(part, are_steady=are_steady), strict=True)
         return [
             Loglikelihood(
                 loglikelihood=result_of[pair].loglikelihood,
@@ -134,6 +134,11 @@ class TransformersBackend:
             )
             for pair, full in zip(pairs, whole, strict=True)
         ]
+
+    @cached_property
+    def _plain_ways(self) -> PlainWays:
+        with torch.inference_mode():
+            return ways_that_hold(self.model, self.max_rows, num_positions=self._steady_positions)
 
     def _pack(self, *, is_forced: bool) -> PackedModel | None:
         try:
@@ -149,14 +154,50 @@ class TransformersBackend:
             raise UserError(f"the model cannot run as packed rows: {self.path_reason}", 'use path="auto"')
         return None
 
+    def _is_steady(self, num_positions: int) -> bool:
+        """Whether a sequence of that length may run beside others (rotary.py)."""
+        return self._steady_positions is None or num_positions <= self._steady_positions
+
     @torch.inference_mode()
+    def _scored(self, pairs: Sequence[tuple[TokenIds, TokenIds]], *, are_steady: bool) -> list[Scored]:
+        if not pairs:
+            return []
+        if not are_steady:  # each by itself
+            return plain_logprobs(self.model, pairs, max_batch_tokens=1)
+        if self._packed is not None:
+            return packed_logprobs(self._packed, pairs, self._pass_limits())
+        return plain_logprobs(self.model, pairs, max_batch_tokens=self.max_batch_tokens)
+
     def _write(
+        self, asked: Sequence[PromptRows], sampling: Sampling, rule: StopRule
+    ) -> tuple[list[list[Written]], Work]:
+        steady = [self._is_steady(len(prompt.ids) + prompt.max_new_tokens - 1) for prompt in asked]
+        beside = [prompt for prompt, is_steady in zip(asked, steady, strict=True) if is_steady]
+        together, work = self._write_together(beside, sampling, rule)
+        written, rows = iter(together), []
+        for prompt, is_steady in zip(asked, steady, strict=True):
+            if is_steady:
+                rows.append(next(written))
+            else:
+                [alone], more = self._write_alone(prompt, sampling, rule)
+                rows.append(alone)
+                work += more
+        return rows, work
+
+    @torch.inference_mode()
+    def _write_alone(
+        self, prompt: PromptRows, sampling: Sampling, rule: StopRule
+    ) -> tuple[list[list[Written]], Work]:
+        return plain_generate(self.model, [prompt], sampling, rule, self._plain_ways)
+
+    @torch.inference_mode()
+    def _write_together(
         self, asked: Sequence[PromptRows], sampling: Sampling, rule: StopRule
     ) -> tuple[list[list[Written]], Work]:
         if not asked:
             return [], Work()
         if self._packed is None:
-            return plain_generate(self.model, asked, sampling, rule, max_rows=self.max_rows)
+            return plain_generate(self.model, asked, sampling, rule, self._plain_ways)
         num_samples = len(asked[0].streams)
         limits = DecodeLimits(
             passes=self._pass_limits(
@@ -238,6 +279,7 @@ def load_backend(
     Only safetensors are read, so loading a model cannot run its author's code (a pickle can); code that comes
     with a model is run only where `trust_remote_code` asks for it.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if path_or_id.endswith(".gguf") and gguf_file is None:
@@ -248,10 +290,25 @@ def load_backend(
     model_options = options if gguf_file is not None else {**options, "use_safetensors": True}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path_or_id, **options)
-        model = AutoModelForCausalLM.from_pretrained(path_or_id, dtype=getattr(torch, dtype), **model_options)
-    except OSError as error:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            path_or_id,
+            dtype=getattr(torch, dtype),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **model_options,  # named below
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
-            f"the model `{path_or_id}` could not be loaded: {error}",
+            f"the model `{path_or_id}` could not be loaded: {reason}",
             "give a directory or hub id with safetensors weights, or a GGUF file",
         ) from error
+    # transformers fills what the file lacks with random numbers and a warning: such a model is nobody's
+    absent = sorted([*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])])
+    if absent:
+        names = ", ".join(absent[:3])
+        raise UserError(
+            f"the model `{path_or_id}` lacks {len(absent)} of its weights, or has them in another size: {names}",
+            "the files are incomplete, or of another architecture than config.json says",
+        )
     return TransformersBackend(model, tokenizer, device=device, max_batch_tokens=max_batch_tokens)

@@ -42,6 +42,22 @@ def evaluate_command(
     key_variable: Annotated[
         str | None, typer.Option(help="Environment variable with that endpoint's key.")
     ] = None,
+    endpoint_kind: Annotated[
+        str, typer.Option(help="Of that endpoint: `chat`, or `completions` (no chat template).")
+    ] = "chat",
+    extra_body: Annotated[
+        str | None, typer.Option(help='Fields of that endpoint\'s own, as JSON: `{"top_k": 0}`.')
+    ] = None,
+    omit_fields: Annotated[
+        str | None, typer.Option(help="Fields that its model refuses: `temperature,top_p,stop`.")
+    ] = None,
+    price_model: Annotated[
+        str | None, typer.Option(help="Its model's name in the price list (STILLMARK_PRICES for your own).")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests to it at once.")] = 8,
+    requests_per_minute: Annotated[
+        float | None, typer.Option(min=0.001, help="At most, to that endpoint; no limit if not given.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of the engine llamacpp.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16.")] = "float32",
@@ -64,17 +80,24 @@ def evaluate_command(
         Path | None, typer.Option(help="A response cache file, shared by runs; none if not given.")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="Compare, paired, with FOLDER or FOLDER#LABEL, or with another model.")
+        str | None,
+        typer.Option(help="Compare, paired, with FOLDER[#LABEL][@MODE] or another model."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False,
 ) -> None:
     """Evaluate a model on benchmarks: accuracy with intervals, outcomes, tokens, seconds and FLOPs an answer."""
+    from stillmark.evaluate.engines import endpoint_settings
     from stillmark.evaluate.session import Request, evaluate_models, print_session, session_as_json
 
+    endpoint = endpoint_settings(
+        base_url=base_url, key_variable=key_variable, kind=endpoint_kind, extra_body=extra_body,
+        omitted_fields=omit_fields, price_model=price_model, max_concurrency=concurrency,
+        requests_per_minute=requests_per_minute,
+    )  # fmt: skip
     request = Request(
         model=model, tasks=tuple(filter(None, tasks.split(","))), data=data, limit=limit,
         num_fewshot=num_fewshot, shots=shots, out=out, engine=engine, device=device, dtype=dtype,
-        base_url=base_url, key_variable=key_variable, threads=threads,
+        endpoint=endpoint, threads=threads,
         revision=revision, chat=chat, think_tags=think_tags, max_new_tokens=max_new_tokens, samples=samples,
         temperature=temperature, top_p=top_p, seed=seed, budgets=budgets, cache=cache, against=against,
     )  # fmt: skip

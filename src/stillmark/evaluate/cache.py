@@ -54,7 +54,7 @@ class CachedBackend:
         return self._answer(
             asked,
             lambda missing: self.backend.loglikelihood([requests[i] for i in missing]),
-            asdict,
+            lambda scored: None if scored.error else asdict(scored),
             lambda value: Loglikelihood(**value),
         )
 

@@ -39,6 +39,8 @@ class LoadedModel:
     chat: Chat | None = None  # where the endpoint applies its template by itself, `apply` changes nothing
     token_ends: Callable[[str], Sequence[int]] | None = None  # of a reply: its length after each token
     device: str = "cpu"
+    close: Callable[[], None] = lambda: None  # lets go of what the engine holds open
+    price: str | None = None  # of a remote engine: what is paid, with the day that it was read and its source
 
     def count_tokens(self, text: str) -> int | None:
         return None if self.token_ends is None else len(self.token_ends(text))

@@ -25,6 +25,7 @@ class Rescored:
     mode: str
     num_samples: int
     changes: Sequence[tuple[str, int, Outcome, Outcome]]
+    left_as_is: str | None = None  # why nothing was graded
 
 
 def rescore(store: Store) -> list[Rescored]:
@@ -32,6 +33,9 @@ def rescore(store: Store) -> list[Rescored]:
     done = []
     items = store.items()
     for job in evaluation_jobs(store):
+        if is_graded_elsewhere(job):
+            done.append(left_alone(store, job))
+            continue
         grader = Grader(store, job, items)
         changes = []
         samples = store.samples(job.key)
@@ -62,6 +66,23 @@ def rescore(store: Store) -> list[Rescored]:
             )
         )
     return done
+
+
+def is_graded_elsewhere(job: JobRecord) -> bool:
+    """lm-eval's samples: its filters and metrics run inside it alone."""
+    return str(job.inputs["scorer"]).startswith("lm_eval:")
+
+
+def left_alone(store: Store, job: JobRecord) -> Rescored:
+    return Rescored(
+        job_key=job.key,
+        label=job.inputs["label"],
+        task=job.inputs["task"],
+        mode=job.inputs["mode"],
+        num_samples=len(store.samples(job.key)),
+        changes=[],
+        left_as_is="graded by lm-evaluation-harness, which alone can grade it again",
+    )
 
 
 class Grader:
@@ -101,7 +122,7 @@ def accuracy_at_budgets(store: Store, job: JobRecord) -> list[AtBudget]:
     exactly for greedy decoding and for samples whose random numbers hang on the seed alone, in distribution
     otherwise. Where a reply could not be cut at an exact token, its budget is left out, not guessed.
     """
-    if job.inputs["mode"] != "generation":
+    if job.inputs["mode"] != "generation" or is_graded_elsewhere(job):
         return []
     grader = Grader(store, job, store.items())
     samples = store.samples(job.key)

@@ -21,6 +21,7 @@ from stillmark.tasks.benchmark import BenchmarkData, Mode, Shots
 from stillmark.tasks.thinking import DEFAULT_TAGS, ThinkingTags
 
 CHUNK_ITEMS: dict[Mode, int] = {"generation": 32, "loglikelihood": 128}
+FIRST_CHUNK_ITEMS = 4  # so that the first answers, or what is wrong with them, are seen soon
 ChatUse = Literal["auto", "always", "never"]
 
 
@@ -112,6 +113,7 @@ def make_job(
         "chance": data.chance,
         "num_items": len(data.rows),
         "chat_template": model.chat.template if uses_chat and model.chat else None,
+        "price": model.price,
     }
     return Job(
         key=key, inputs=recorded, data=data, mode=mode, model=model, sampling=sampling, num_fewshot=count,
@@ -139,19 +141,28 @@ def run_job(store: Store, job: Job, *, limit: int | None = None) -> Iterator[Pro
     wanted = {job.data.item_ids[index] for index in chosen}
     outcomes = [sample.outcome for sample in recorded if sample.item_id in wanted]
     todo = [index for index in chosen if job.data.item_ids[index] not in done]
-    size = CHUNK_ITEMS[job.mode]
     next_entry = len(store.ledger(job.key))
-    for start in range(0, len(todo), size):
-        samples, _ = run_chunk(store, job, todo[start : start + size], next_entry + start // size)
+    num_done = len(chosen) - len(todo)
+    for number, indices in enumerate(chunks_of(todo, CHUNK_ITEMS[job.mode])):
+        samples, _ = run_chunk(store, job, indices, next_entry + number)
         outcomes += [sample.outcome for sample in samples]
+        num_done += len(indices)
         yield Progress(
-            done=len(chosen) - len(todo) + min(start + size, len(todo)),
+            done=num_done,
             total=len(chosen),
             num_correct=outcomes.count(Outcome.CORRECT),
             num_samples=len(outcomes),
         )
     if len(chosen) == len(job.data.rows):
         store.finish_job(job.key)
+
+
+def chunks_of(indices: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """A small piece first, then pieces of `size`."""
+    start, step = 0, FIRST_CHUNK_ITEMS
+    while start < len(indices):
+        yield indices[start : start + step]
+        start, step = start + step, size
 
 
 def run_chunk(

@@ -1,11 +1,12 @@
 """`--tasks lm_eval:NAME`: lm-evaluation-harness's own tasks, filters and metrics, on our engine.
 
 Its results are kept whole as JSON beside the records, under the hash of everything they depend on, and are not run
-again. Samples are lm-eval's, with its metrics and standard errors: they have none of our outcomes.
+again. Their samples become records too (lm_eval_records.py), where the task's metric is right or wrong.
 """
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from stillmark.errors import UserError
-from stillmark.evaluate.model import LoadedModel
+from stillmark.evaluate.lm_eval_records import NoRightOrWrongError, TaskLog, record_lm_eval
+from stillmark.evaluate.model import LoadedModel, file_hash, sha256_text
 from stillmark.provenance import package_version
-from stillmark.records import canonical
+from stillmark.records import Store, canonical
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +33,27 @@ class LmEvalResult:
     path: Path  # of the whole result
 
 
+@dataclass(frozen=True, kw_only=True)
+class LmEvalRun:
+    """lm-eval's own metrics, the jobs that hold the samples as records, and what has none and why."""
+
+    results: list[LmEvalResult]
+    job_keys: list[str]
+    notes: list[str]
+
+
 def run_lm_eval_tasks(
-    model: LoadedModel, names: Sequence[str], out: Path, *,
+    store: Store, model: LoadedModel, names: Sequence[str], out: Path, *,
     include: Path | None, limit: int | None, num_fewshot: int | None,
-) -> list[LmEvalResult]:  # fmt: skip
+) -> LmEvalRun:  # fmt: skip
     """Results of these of lm-eval's tasks; `include` is a folder with task files of one's own."""
     if model.identity.get("engine") != "transformers":
         raise UserError("lm-eval's tasks run on the engine transformers alone")
-    found = []
+    run = LmEvalRun(results=[], job_keys=[], notes=[])
     for name in names:
         inputs = {
             "model": dict(model.identity),
+            "task_files": None if include is None else files_hash(include),
             "task": name,
             "limit": limit,
             "num_fewshot": num_fewshot,
@@ -50,13 +62,44 @@ def run_lm_eval_tasks(
         key = hashlib.sha256(canonical(inputs).encode()).hexdigest()[:20]
         path = out / "lm_eval" / f"{key}.json"
         if not path.is_file():
+            started = time.perf_counter()
             result = evaluated(model, name, include, limit, num_fewshot)
+            result["seconds"] = time.perf_counter() - started
             path.parent.mkdir(parents=True, exist_ok=True)
             half = path.with_suffix(".half")
             half.write_text(json.dumps({"inputs": inputs, "label": model.label, **result}, default=str))
             half.replace(path)
-        found += metrics_of(json.loads(path.read_text()), path)
-    return found
+        result = json.loads(path.read_text())
+        run.results.extend(metrics_of(result, path))
+        record_samples(store, model, inputs, result, run)
+    return run
+
+
+def record_samples(
+    store: Store, model: LoadedModel, inputs: dict[str, Any], result: dict[str, Any], run: LmEvalRun
+) -> None:
+    """The samples of a result (several tasks, where it is of a group) as records, each task's under its own job."""
+    for task, samples in result["samples"].items():
+        log = TaskLog(
+            name=task,
+            config=result["configs"][task],
+            samples=samples,
+            num_items_in_task=int(result["n-samples"][task]["original"]),
+            seconds=float(result["seconds"]),
+        )
+        try:
+            run.job_keys.append(record_lm_eval(store, model, inputs, log))
+        except NoRightOrWrongError as reason:
+            run.notes.append(
+                f"lm_eval:{task} has no outcomes, intervals or comparisons here: {reason}. Its metrics are lm-eval's"
+            )
+
+
+def files_hash(folder: Path) -> str:
+    """Of the task files and data in a folder: a changed task is another task, whatever its name."""
+    kinds = (".yaml", ".yml", ".py", ".json", ".jsonl", ".csv", ".parquet")
+    files = sorted(path for path in folder.rglob("*") if path.suffix in kinds and path.is_file())
+    return sha256_text(canonical({str(path.relative_to(folder)): file_hash(path) for path in files}))
 
 
 def evaluated(

@@ -1,18 +1,18 @@
 """Replies and likelihoods as records: one outcome each, tokens, seconds and counted FLOPs beside it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stillmark.backends.protocol import Loglikelihood, Reply
 from stillmark.compute.flops import forward_flops, generate_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.evaluate.model import LoadedModel, sha256_text
-from stillmark.records import ItemRecord, SampleDetail, SampleRecord
+from stillmark.records import ItemRecord, Outcome, SampleDetail, SampleRecord
 from stillmark.tasks.benchmark import Benchmark, LikelihoodRule
 from stillmark.tasks.choice_scorer import judge_likelihoods
 from stillmark.tasks.thinking import ThinkingTags, budget_cuts, split_thinking
-from stillmark.tasks.verdict import judge
+from stillmark.tasks.verdict import Verdict, judge
 
 Pair = tuple[SampleRecord, SampleDetail]
 
@@ -79,6 +79,7 @@ def generation_record(
         thinking_tokens=thinking_tokens(model, reply, parts.thinking),
         prefill_seconds=reply.prefill_seconds, decode_seconds=reply.decode_seconds, flops=flops,
         price_usd=reply.price_usd, is_cached=is_cached, error=reply.error or verdict.error,
+        served_model=reply.served_model,
     )  # fmt: skip
     return sample, detail
 
@@ -130,23 +131,45 @@ def likelihood_record(
     job_key: str, model: LoadedModel, rule: LikelihoodRule, one: Asked, scored: Sequence[Loglikelihood],
     is_cached: bool,
 ) -> Pair:  # fmt: skip
-    nats = [choice.loglikelihood for choice in scored]
-    verdict = judge_likelihoods(nats, one.item.target, rule)
+    failures = [choice.error for choice in scored if choice.error]
+    nats = None if failures else [choice.loglikelihood for choice in scored]
+    if nats is None:
+        verdict = Verdict(outcome=Outcome.ERROR, error=failures[0])
+    else:
+        verdict = judge_likelihoods(nats, one.item.target, rule)
+    is_cut = any(choice.truncated_tokens for choice in scored)
     times = [choice.seconds for choice in scored if choice.seconds is not None]
     seconds = sum(times) if len(times) == len(scored) else None
     sample = SampleRecord(
         job_key=job_key, item_id=one.item.item_id, repeat=0, position=one.index, response=verdict.extracted or "",
-        outcome=verdict.outcome, stop_reason="stop", prompt_tokens=max(c.prompt_tokens for c in scored),
-        generated_tokens=0, seconds=seconds,
+        outcome=verdict.outcome, stop_reason="error" if failures else "stop",
+        prompt_tokens=max(c.prompt_tokens for c in scored), generated_tokens=0, seconds=seconds,
     )  # fmt: skip
     detail = SampleDetail(
         job_key=job_key, item_id=one.item.item_id, repeat=0, prompt_sha256=sha256_text(one.sent),
         extracted=verdict.extracted, extractor=verdict.extractor, grades=json.dumps(dict(verdict.grades)),
-        nats=json.dumps(nats), cuts=None, thinking_tokens=None, prefill_seconds=seconds, decode_seconds=None,
-        flops=None if model.shape is None else choice_flops(model.shape, scored), price_usd=None, is_cached=is_cached,
-        error="the prompt was cut on its left to fit the window" if any(c.truncated_tokens for c in scored) else None,
+        nats=None if nats is None else json.dumps(nats), cuts=None, thinking_tokens=None, prefill_seconds=seconds,
+        decode_seconds=None,
+        flops=None if model.shape is None or failures else choice_flops(model.shape, scored),
+        price_usd=sum_or_none(choice.price_usd for choice in scored), is_cached=is_cached,
+        error=verdict.error or ("the prompt was cut on its left to fit the window" if is_cut else None),
+        served_model=served_name(choice.served_model for choice in scored),
     )  # fmt: skip
     return sample, detail
+
+
+def sum_or_none(values: Iterable[float | None]) -> float | None:
+    """The sum, or None where one of them is unknown."""
+    known = list(values)
+    return (
+        None if any(value is None for value in known) else sum(value for value in known if value is not None)
+    )
+
+
+def served_name(names: Iterable[str | None]) -> str | None:
+    """The one name that an endpoint gave in all its replies; all of them, where they differ."""
+    told = sorted({name for name in names if name is not None})
+    return ", ".join(told) or None
 
 
 def choice_flops(shape: ModelShape, scored: Sequence[Loglikelihood]) -> int:

@@ -3,8 +3,8 @@
 import fcntl
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,14 +12,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stillmark.analysis.paired import PairedComparison
+from stillmark.backends.api_journal import FileJournal, Journal
 from stillmark.errors import UserError
 from stillmark.evaluate.cache import CachedBackend
-from stillmark.evaluate.compare import answers_of, compare_answers, latest_answers
-from stillmark.evaluate.engines import ModelRequest, open_model
+from stillmark.evaluate.compare import (
+    StoredSide,
+    answers_of,
+    compare_answers,
+    latest_answers,
+    name_of,
+    stored_side,
+)
+from stillmark.evaluate.engines import EndpointSettings, ModelRequest, open_model
 from stillmark.evaluate.model import LoadedModel, short_label
 from stillmark.evaluate.rescore import AtBudget, accuracy_at_budgets
 from stillmark.evaluate.run_benchmark import ChatUse, EvalSettings, Job, make_job, run_job
-from stillmark.evaluate.run_lm_eval import LmEvalResult, run_lm_eval_tasks
+from stillmark.evaluate.run_lm_eval import LmEvalResult, LmEvalRun, run_lm_eval_tasks
 from stillmark.evaluate.run_text import TextResult, run_text, text_job_key, text_results
 from stillmark.evaluate.summary import Result, evaluation_jobs, result_of
 from stillmark.evaluate.tables import (
@@ -33,7 +41,7 @@ from stillmark.records import Store
 from stillmark.tasks.benchmark import BenchmarkData, Shots
 from stillmark.tasks.registry import find_benchmark
 from stillmark.tasks.text_score import TextTask, load_text
-from stillmark.tasks.thinking import ThinkingTags
+from stillmark.tasks.thinking import DEFAULT_TAGS, ThinkingTags
 
 TEXT, LM_EVAL = "text:", "lm_eval:"
 
@@ -52,8 +60,7 @@ class Request:
     engine: str = "transformers"
     device: str = "cpu"
     dtype: str = "float32"
-    base_url: str | None = None
-    key_variable: str | None = None
+    endpoint: EndpointSettings = field(default_factory=EndpointSettings)
     threads: int = 1
     revision: str | None = None
     chat: str = "auto"
@@ -76,6 +83,7 @@ class Session:
     curves: Mapping[str, Sequence[AtBudget]]
     texts: Sequence[TextResult] = ()
     lm_eval: Sequence[LmEvalResult] = ()
+    notes: Sequence[str] = ()
     names: tuple[str, str] | None = None
     compared: Mapping[str, PairedComparison | None] | None = None
     cautions: Sequence[str] = ()
@@ -84,59 +92,80 @@ class Session:
 def evaluate_models(request: Request) -> Session:
     """Runs what is not yet recorded and gives the results. Mistakes are found before a model is loaded."""
     settings = settings_of(request)
+    if (
+        lm_eval_names_of(request)
+        and replace(settings, num_fewshot=None, thinking=DEFAULT_TAGS) != EvalSettings()
+    ):
+        raise UserError(
+            "lm_eval: tasks bring their own prompts, limits and sampling",
+            hint="give --num-fewshot and --limit at most beside them, or use our own tasks",
+        )
     if not request.tasks:
         raise UserError("no task was named", hint="--tasks gsm8k,arc_easy")
     texts = [load_text(name[len(TEXT) :], request.data) for name in request.tasks if name.startswith(TEXT)]
-    lm_eval_names = [name[len(LM_EVAL) :] for name in request.tasks if name.startswith(LM_EVAL)]
+    lm_eval_names = lm_eval_names_of(request)
     found = [(name, *find_benchmark(name)) for name in request.tasks if not name.startswith((TEXT, LM_EVAL))]
     benchmarks = [(name, BenchmarkData(benchmark, request.data), mode) for name, benchmark, mode in found]
-    folder, is_stored = stored_side(request.against)
+    stored = stored_side(request.against)
+    is_stored = stored is not None
     models = [request.model] + ([] if is_stored or request.against is None else [request.against])
     request.out.mkdir(parents=True, exist_ok=True)
-    with only_evaluation(request.out):
+    with only_evaluation(request.out), journal_of(request) as journal, ExitStack() as exits:
         store = Store.create(request.out / "records.sqlite")
-        jobs: list[list[Job]] = []
+        job_keys: list[list[str]] = []
         text_keys: list[str] = []
-        lm_eval: list[LmEvalResult] = []
+        lm_eval: list[LmEvalRun] = []
         for path in models:
-            model = load_model(request, path)
-            jobs.append(
-                [make_job(model, data, mode, settings, reference=name) for name, data, mode in benchmarks]
-            )
-            for job in jobs[-1]:
+            model = exits.enter_context(opened(request, path, journal))
+            jobs = [make_job(model, data, mode, settings, reference=name) for name, data, mode in benchmarks]
+            for job in jobs:
                 run_with_bar(store, job, request.limit)
+            job_keys.append([job.key for job in jobs])
             for text in texts:
                 text_keys.append(text_job_key(store, model, text))
                 run_text_with_bar(store, text_keys[-1], model, text)
             if lm_eval_names:
-                lm_eval += run_lm_eval_tasks(
-                    model, lm_eval_names, request.out,
+                run = run_lm_eval_tasks(
+                    store, model, lm_eval_names, request.out,
                     include=request.data, limit=request.limit, num_fewshot=request.num_fewshot,
                 )  # fmt: skip
-            del model
-        session = read_session(request, store, jobs, folder if is_stored else None)
+                lm_eval.append(run)
+                job_keys[-1] += run.job_keys
+            exits.close()
+            del model, jobs
         session = replace(
-            session, texts=[t for t in text_results(store) if t.job_key in text_keys], lm_eval=lm_eval
+            read_session(request, store, job_keys, stored),
+            texts=[text for text in text_results(store) if text.job_key in text_keys],
+            lm_eval=[result for run in lm_eval for result in run.results],
+            notes=[note for run in lm_eval for note in run.notes],
         )
         store.close()
     return session
 
 
-def read_session(request: Request, store: Store, jobs: list[list[Job]], other: Path | None) -> Session:
+def lm_eval_names_of(request: Request) -> list[str]:
+    return [name[len(LM_EVAL) :] for name in request.tasks if name.startswith(LM_EVAL)]
+
+
+def read_session(
+    request: Request, store: Store, job_keys: list[list[str]], other: StoredSide | None
+) -> Session:
     """What the store now says of these jobs."""
     recorded = {job.key: job for job in evaluation_jobs(store)}
-    keys = [job.key for group in jobs for job in group]
+    keys = [key for group in job_keys for key in group]
     results = [result_of(recorded[key], store.samples(key), store.details(key)) for key in keys]
     curves = {key: accuracy_at_budgets(store, recorded[key]) for key in keys} if request.budgets else {}
-    if request.against is None or not jobs[0]:
+    if request.against is None or not job_keys[0]:
         return Session(results=results, curves=curves)
-    first = {f"{job.inputs['task']}@{job.mode}": answers_of(store, recorded[job.key]) for job in jobs[0]}
+    sides = [
+        {name_of(recorded[key]): answers_of(store, recorded[key]) for key in group} for group in job_keys
+    ]
+    first = sides[0]
     if other is None:
-        second = {f"{job.inputs['task']}@{job.mode}": answers_of(store, recorded[job.key]) for job in jobs[1]}
+        second = sides[1]
     else:
-        label = request.against.partition("#")[2] or None
-        second_store = Store.open(other)
-        second = latest_answers(second_store, label=label)
+        second_store = Store.open(other.folder)
+        second = latest_answers(second_store, label=other.label, mode=other.mode)
         second_store.close()
     compared, cautions = compare_answers(first, second)
     names = (next(iter(first.values())).label, next(iter(second.values())).label)
@@ -184,22 +213,34 @@ def tags_of(text: str) -> ThinkingTags | None:
     return ThinkingTags(opening=opening, closing=closing)
 
 
-def stored_side(against: str | None) -> tuple[Path, bool]:
-    """The folder of stored results that `--against` names, and whether it is one (else it is a model)."""
-    folder = Path((against or "").partition("#")[0])
-    is_stored = against is not None and (folder / "records.sqlite").is_file()
-    if against is not None and "#" in against and not is_stored:
-        raise UserError(f"--against {against}: {folder} holds no records")
-    return folder, is_stored
+@contextmanager
+def journal_of(request: Request) -> Iterator[Journal | None]:
+    """Of a remote engine: what was paid for, kept beside the records and closed at the end."""
+    if request.engine != "openai":
+        yield None
+        return
+    journal = FileJournal(request.out / "api_journal.jsonl")
+    try:
+        yield journal
+    finally:
+        journal.close()
 
 
-def load_model(request: Request, path: str) -> LoadedModel:
+@contextmanager
+def opened(request: Request, path: str, journal: Journal | None) -> Iterator[LoadedModel]:
+    model = load_model(request, path, journal)
+    try:
+        yield model
+    finally:
+        model.close()
+
+
+def load_model(request: Request, path: str, journal: Journal | None = None) -> LoadedModel:
     print(f"loading {short_label(path)}", file=sys.stderr)
     model = open_model(
         ModelRequest(
             model=path, engine=request.engine, device=request.device, dtype=request.dtype,
-            revision=request.revision, base_url=request.base_url, key_variable=request.key_variable,
-            journal=request.out / "api_journal.jsonl", threads=request.threads,
+            revision=request.revision, endpoint=request.endpoint, journal=journal, threads=request.threads,
         )
     )  # fmt: skip
     if request.cache is None:
@@ -209,10 +250,11 @@ def load_model(request: Request, path: str) -> LoadedModel:
 
 def run_with_bar(store: Store, job: Job, limit: int | None) -> None:
     with progress() as bar:
-        task = bar.add_task(f"{job.model.label} {job.data.benchmark.name}", total=None, score="")
+        total = len(job.data.chosen(limit))
+        task = bar.add_task(f"{job.model.label} {job.data.benchmark.name}", total=total, score="")
         for step in run_job(store, job, limit=limit):
             score = f"{step.num_correct} of {step.num_samples} correct"
-            bar.update(task, total=step.total, completed=step.done, score=score)
+            bar.update(task, completed=step.done, score=score)
 
 
 def run_text_with_bar(store: Store, key: str, model: LoadedModel, text: TextTask) -> None:
@@ -239,6 +281,8 @@ def print_session(session: Session) -> None:
         print_texts(session.texts)
     if session.lm_eval:
         print_lm_eval(session.lm_eval)
+    for note in session.notes:
+        print(note)
     if session.compared is not None and session.names is not None:
         print_comparison(session.names, session.compared, session.cautions)
 
@@ -247,6 +291,7 @@ def session_as_json(session: Session) -> dict[str, Any]:
     value: dict[str, Any] = {
         "results": results_as_json(session.results, session.curves),
         "texts": [asdict(text) for text in session.texts],
+        "notes": list(session.notes),
         "lm_eval": [{**asdict(result), "path": str(result.path)} for result in session.lm_eval],
     }
     if session.compared is not None and session.names is not None:

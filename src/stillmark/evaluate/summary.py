@@ -49,6 +49,8 @@ class Result:
         float | None
     )  # of samples on which two extractors both found an answer and grade it differently
     at_k: Mapping[str, Interval]  # pass@k, maj@k, where items were sampled more than once
+    price: str | None = None  # by which the answers were paid, with its source
+    served_models: tuple[str, ...] = ()  # the names by which an endpoint says that it answered
 
 
 def results(store: Store) -> list[Result]:
@@ -92,6 +94,8 @@ def result_of(job: JobRecord, samples: Sequence[SampleRecord], details: Mapping[
         by_extractor={name: sum(grade.get(name) is True for grade in grades) / len(grades) for name in names},
         disputed_share=sum(map(is_disputed, grades)) / len(grades) if grades else None,
         at_k=sampled_scores(samples, details),
+        price=job.inputs.get("price"),
+        served_models=tuple(sorted({detail.served_model for detail in fine_details if detail.served_model})),
     )
 
 

@@ -1,10 +1,13 @@
 """Evaluation results for people (terminal tables) and for programs (JSON)."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from stillmark.analysis.intervals import Interval
@@ -13,8 +16,10 @@ from stillmark.evaluate.rescore import AtBudget, Rescored
 from stillmark.evaluate.run_lm_eval import LmEvalResult
 from stillmark.evaluate.run_text import TextResult
 from stillmark.evaluate.summary import Result
+from stillmark.records import Outcome
 
 UNKNOWN = "?"
+LEAST_WIDTH = 140  # columns, where the output is no terminal
 
 
 def percent(interval: Interval | None) -> str:
@@ -54,42 +59,41 @@ def outcome_text(result: Result) -> str:
     return ", ".join(shown)
 
 
+def console_and_table(title: str, names: Sequence[str], *, left: Sequence[str]) -> tuple[Console, Table]:
+    """A table that fits 80 columns: only what is named in `left` wraps. Files and pipes get a fixed width."""
+    console = Console(width=None if sys.stdout.isatty() else LEAST_WIDTH, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for name in names:
+        is_text = name in left
+        table.add_column(name, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
+    return console, table
+
+
 def print_results(results: Sequence[Result], curves: Mapping[str, Sequence[AtBudget]]) -> None:
-    console = Console()
-    table = Table(title="Accuracy in % with its 95% interval; tokens, seconds and FLOPs are means an answer")
-    for name in (
-        "model",
-        "task",
-        "n",
-        "accuracy %",
-        "chance",
-        "outcomes",
-        "tokens in / out",
-        "seconds",
-        "FLOPs",
-    ):
-        justify: Any = (
-            "right"
-            if name in ("n", "chance", "seconds", "FLOPs", "accuracy %", "tokens in / out")
-            else "left"
-        )
-        table.add_column(name, justify=justify, overflow="fold")
+    labels = {result.label for result in results}
+    of_whom = f"{next(iter(labels))}: a" if len(labels) == 1 else "A"
+    columns = ("task", "items", "accuracy % [95%]", "outcomes", "tokens\nin / out", "seconds", "FLOPs")
+    console, table = console_and_table(
+        escape(f"{of_whom}ccuracy; tokens, seconds and FLOPs are means an answer"),
+        columns if len(labels) == 1 else ("model", *columns),
+        left=("model", "task", "outcomes"),
+    )
     for result in results:
-        share = "" if result.num_items == result.num_items_in_task else f" of {result.num_items_in_task}"
+        share = "" if result.num_items == result.num_items_in_task else f"\nof {result.num_items_in_task}"
         repeats = (
             "" if result.num_samples == result.num_items else f" x {result.num_samples / result.num_items:g}"
         )
-        table.add_row(
-            result.label,
+        chance = "" if result.chance is None else f"\nchance {100 * result.chance:.1f}"
+        cells = (
             f"{result.task}\n{result.mode}",
-            f"{result.num_items}{share}{repeats}",
-            percent(result.accuracy),
-            "" if result.chance is None else f"{100 * result.chance:.1f}",
+            f"{result.num_items}{repeats}{share}",
+            percent(result.accuracy) + chance,
             outcome_text(result),
             tokens(result),
             number(result.mean_seconds),
             flops(result.mean_flops),
         )
+        table.add_row(*map(escape, cells if len(labels) == 1 else (result.label, *cells)))
     console.print(table)
     for result in results:
         for line in notes(result, curves.get(result.job_key, ())):
@@ -97,32 +101,36 @@ def print_results(results: Sequence[Result], curves: Mapping[str, Sequence[AtBud
 
 
 def print_texts(texts: Sequence[TextResult]) -> None:
-    table = Table(title="Bits per byte of a text with its 95% interval; less is better")
-    for name in ("model", "text", "bytes", "bits per byte", "perplexity a token", "seconds", "FLOPs"):
-        table.add_column(name, justify="left" if name in ("model", "text") else "right")
+    console, table = console_and_table(
+        "Bits per byte of a text with its 95% interval; less is better",
+        ("model", "text", "bytes", "bits per byte", "perplexity\na token", "seconds", "FLOPs"),
+        left=("model", "text"),
+    )
     for text in texts:
         bits = text.bits_per_byte
         table.add_row(
             text.label,
             text.task,
             str(text.num_bytes),
-            UNKNOWN if bits is None else f"{bits.value:.4f} [{bits.low:.4f}, {bits.high:.4f}]",
+            UNKNOWN if bits is None else escape(f"{bits.value:.4f} [{bits.low:.4f}, {bits.high:.4f}]"),
             f"{text.perplexity_per_token:.4g}",
             number(text.seconds),
             flops(text.flops),
         )
-    Console().print(table)
+    console.print(table)
 
 
 def print_lm_eval(results: Sequence[LmEvalResult]) -> None:
-    table = Table(title="lm-evaluation-harness's metrics, with its standard error")
-    for name in ("model", "task", "metric", "n", "value", "stderr"):
-        table.add_column(name, justify="right" if name in ("n", "value", "stderr") else "left")
+    console, table = console_and_table(
+        "lm-evaluation-harness's metrics, with its standard error",
+        ("model", "task", "metric", "n", "value", "stderr"),
+        left=("model", "task", "metric"),
+    )
     for result in results:
         count = UNKNOWN if result.num_samples is None else str(result.num_samples)
         stderr = UNKNOWN if result.stderr is None else f"{result.stderr:.4f}"
         table.add_row(result.label, result.task, result.metric, count, f"{result.value:.4f}", stderr)
-    Console().print(table)
+    console.print(table)
 
 
 def notes(result: Result, curve: Sequence[AtBudget]) -> list[str]:
@@ -135,7 +143,13 @@ def notes(result: Result, curve: Sequence[AtBudget]) -> list[str]:
             f"{head}alone, {each} correct; two that found an answer disagree on {100 * result.disputed_share:.1f}%"
         )
     if result.mean_price_usd is not None:
-        lines.append(f"{head}{1000 * result.mean_price_usd:.4g} USD for a thousand answers")
+        total = result.mean_price_usd * (result.num_samples - result.outcomes[Outcome.ERROR])
+        lines.append(
+            f"{head}{1000 * result.mean_price_usd:.4g} USD for a thousand answers, {total:.4g} USD for these "
+            f"({result.price or 'price list not recorded'}; failed attempts may have cost more)"
+        )
+    if result.served_models and result.served_models != (result.label,):
+        lines.append(f"{head}beware: the endpoint says that it answered as {', '.join(result.served_models)}")
     if result.at_k:
         lines.append(head + ", ".join(f"{name} {percent(value)}" for name, value in result.at_k.items()))
     if curve:
@@ -151,20 +165,13 @@ def notes(result: Result, curve: Sequence[AtBudget]) -> list[str]:
 def print_comparison(
     names: tuple[str, str], compared: Mapping[str, PairedComparison | None], cautions: Sequence[str]
 ) -> None:
-    console = Console()
-    table = Table(
-        title=f"{names[0]} less {names[1]}, paired by item; p after Holm over {len(compared)} task(s)"
+    console, table = console_and_table(
+        escape(
+            f"{names[0]} less {names[1]}, paired by item; p (McNemar) after Holm over {len(compared)} task(s)"
+        ),
+        ("task", "items", "points [95%]", "only first\n/ second", "p", "verdict", "detects\nfrom"),
+        left=("task", "verdict"),
     )
-    for name in (
-        "task",
-        "items",
-        "difference, points",
-        "only first / second",
-        "p",
-        "verdict",
-        "detects from",
-    ):
-        table.add_column(name, justify="left" if name in ("task", "verdict") else "right")
     for task, result in compared.items():
         if result is None:
             table.add_row(task, "0", UNKNOWN, "", "", "no item in common", "")
@@ -172,13 +179,11 @@ def print_comparison(
         table.add_row(
             task,
             str(result.num_items),
-            percent(result.difference),
+            escape(percent(result.difference)),
             f"{result.num_first_only} / {result.num_second_only}",
             number(result.adjusted_p_value, digits=2),
             result.verdict,
-            UNKNOWN
-            if result.smallest_detectable is None
-            else f"{100 * result.smallest_detectable:.1f} points",
+            UNKNOWN if result.smallest_detectable is None else f"{100 * result.smallest_detectable:.1f}",
         )
     console.print(table)
     for caution in cautions:
@@ -186,15 +191,16 @@ def print_comparison(
 
 
 def print_rescored(done: Sequence[Rescored]) -> None:
-    console = Console()
-    table = Table(title="Graded again")
-    for name in ("model", "task", "samples", "changed", "from -> to"):
-        table.add_column(name, justify="right" if name in ("samples", "changed") else "left")
+    console, table = console_and_table(
+        "Graded again",
+        ("model", "task", "samples", "changed", "from -> to"),
+        left=("model", "task", "from -> to"),
+    )
     for job in done:
         kinds: dict[str, int] = {}
         for _, _, before, after in job.changes:
             kinds[f"{before} -> {after}"] = kinds.get(f"{before} -> {after}", 0) + 1
-        moves = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        moves = job.left_as_is or ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         table.add_row(job.label, f"{job.task} {job.mode}", str(job.num_samples), str(len(job.changes)), moves)
     console.print(table)
 

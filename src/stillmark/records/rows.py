@@ -71,6 +71,9 @@ class SampleDetail:
     price_usd: float | None  # what the endpoint's price list asks for it
     is_cached: bool  # the reply came from the response cache, and its seconds are of the run that wrote it
     error: str | None
+    served_model: str | None = (
+        None  # the name by which the endpoint says that it answered; None: a local engine
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS samples (
 CREATE TABLE IF NOT EXISTS sample_details (
   job_key TEXT NOT NULL, item_id TEXT NOT NULL, repeat INTEGER NOT NULL, prompt_sha256 TEXT NOT NULL, extracted TEXT,
   extractor TEXT, grades TEXT NOT NULL, nats TEXT, cuts TEXT, thinking_tokens INTEGER, prefill_seconds REAL,
-  decode_seconds REAL, flops INTEGER, price_usd REAL, is_cached INTEGER NOT NULL, error TEXT,
+  decode_seconds REAL, flops INTEGER, price_usd REAL, is_cached INTEGER NOT NULL, error TEXT, served_model TEXT,
   PRIMARY KEY (job_key, item_id, repeat), FOREIGN KEY (job_key, item_id, repeat) REFERENCES samples) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS text_scores (
   job_key TEXT NOT NULL REFERENCES jobs, "index" INTEGER NOT NULL, nats REAL NOT NULL, tokens INTEGER NOT NULL,
@@ -64,6 +64,7 @@ CREATE TABLE IF NOT EXISTS checkpoints (
   samples_seen INTEGER NOT NULL, tokens INTEGER NOT NULL, train_flops INTEGER NOT NULL, loss REAL,
   path TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (job_key, "index")) WITHOUT ROWID;
 """
+NEW_COLUMNS = (("sample_details", "served_model", "TEXT"),)
 
 
 class Store:
@@ -84,6 +85,7 @@ class Store:
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
             )
             connection.executescript(TABLES)
+            add_columns(connection)
         except sqlite3.DatabaseError as error:
             raise UserError(f"{path}: not a store of records: {error}", hint="move the file away") from error
         return cls(path, connection)
@@ -166,7 +168,8 @@ class Store:
         for record in records:
             values = astuple(record)
             marks = ", ".join("?" * len(values))
-            self._connection.execute(f"INSERT INTO {TABLE_OF[type(record)]} VALUES ({marks})", values)
+            table = f"{TABLE_OF[type(record)]} ({columns(type(record))})"
+            self._connection.execute(f"INSERT INTO {table} VALUES ({marks})", values)
 
     # ---- reading
 
@@ -249,6 +252,13 @@ TABLE_OF: dict[type, str] = {
     LedgerEntry: "ledger",
     CheckpointRecord: "checkpoints",
 }
+
+
+def add_columns(connection: sqlite3.Connection) -> None:
+    """Columns that came after a file was written; its rows have NULL there: not known."""
+    for table, column, kind in NEW_COLUMNS:
+        if column not in {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
 
 def columns(kind: Any) -> str:

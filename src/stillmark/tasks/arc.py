@@ -3,7 +3,7 @@
 import re
 
 from stillmark.tasks.benchmark import Benchmark, Row
-from stillmark.tasks.choice_scorer import LETTERS, ChoiceScorer, choice_target
+from stillmark.tasks.choice_scorer import ChoiceScorer, choice_label, choice_target
 from stillmark.tasks.forms import text_forms
 from stillmark.tasks.sources import Hub, RawRow, Source
 
@@ -36,7 +36,7 @@ def choice_row(
         question=question,
         choices=tuple(choices),
         target=choice_target(correct, choices),
-        answer=LETTERS[correct],
+        answer=choice_label(correct),
         worked=worked,
         group=group,
     )

@@ -5,6 +5,7 @@ the data set.
 """
 
 import json
+import math
 import re
 from collections.abc import Sequence
 
@@ -14,8 +15,18 @@ from stillmark.tasks.verdict import Reading, Verdict
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
+def choice_label(index: int) -> str:
+    """A to Z, then AA, AB, ..., as the columns of a spreadsheet."""
+    label = ""
+    index += 1
+    while index:
+        index, letter = divmod(index - 1, len(LETTERS))
+        label = LETTERS[letter] + label
+    return label
+
+
 def choice_target(correct: int, choices: Sequence[str]) -> str:
-    return json.dumps({"label": LETTERS[correct], "choices": list(choices)}, ensure_ascii=False)
+    return json.dumps({"label": choice_label(correct), "choices": list(choices)}, ensure_ascii=False)
 
 
 class ChoiceScorer:
@@ -82,6 +93,9 @@ def judge_likelihoods(nats: Sequence[float], target: str, rule: str) -> Verdict:
     `per_character` is lm-evaluation-harness's acc_norm: divided by the characters of the choice.
     """
     wanted = json.loads(target)
+    unknown = [choice_label(index) for index, value in enumerate(nats) if math.isnan(value)]
+    if unknown:
+        return Verdict(outcome=Outcome.ERROR, error=f"the likelihood of choice {unknown[0]} is not a number")
     picks = {
         "sum": likeliest(nats),
         "per_character": likeliest(
@@ -98,4 +112,4 @@ def judge_likelihoods(nats: Sequence[float], target: str, rule: str) -> Verdict:
 
 
 def likeliest(nats: Sequence[float]) -> str:
-    return LETTERS[max(range(len(nats)), key=lambda index: nats[index])]
+    return choice_label(max(range(len(nats)), key=lambda index: nats[index]))

@@ -4,6 +4,7 @@
 fails, times out or uses too much is wrong; a sandbox that does not start is an error of ours.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -44,8 +45,16 @@ class CodeScorer:
 
     def __init__(self, runner: Runner | None = None) -> None:
         self._runner = runner
+        self._verdicts: dict[str, bool] = {}  # SHA-256 of a program that was run -> whether it passed
 
     def readings(self, answer: str, target: str) -> list[Reading]:
+        return self._readings(answer, target, is_cut=False)
+
+    def readings_when_cut(self, answer: str, target: str) -> list[Reading]:
+        """Of a reply that a limit cut: code that is still open decides nothing, so it is not run."""
+        return self._readings(answer, target, is_cut=True)
+
+    def _readings(self, answer: str, target: str, *, is_cut: bool) -> list[Reading]:
         wanted = json.loads(target)
         code = code_of(answer, wanted["prefix"], wanted["entry_point"])
         if code is None:
@@ -53,14 +62,19 @@ class CodeScorer:
         # Code that nothing closes may be half of what was to come: a cut reply is not judged by it
         is_open_from_prompt = defines(answer.partition("```")[0], wanted["entry_point"])
         is_closed = answer.count("```") >= (1 if is_open_from_prompt else 2)
-        return [
-            Reading(extractor="code", value=code, is_right=self.passes(code, wanted), is_explicit=is_closed)
-        ]
+        is_right = None if is_cut and not is_closed else self.passes(code, wanted)
+        return [Reading(extractor="code", value=code, is_right=is_right, is_explicit=is_closed)]
 
     def passes(self, code: str, wanted: dict[str, str]) -> bool:
         """Whether the program reaches its last line: the sandbox proves that by a nonce, so that code which
-        exits early does not pass."""
+        exits early does not pass. A program is run once: replies cut at several budgets hold the same code."""
         program = "\n".join([wanted["before"], code, wanted["after"], ""])
+        name = hashlib.sha256(program.encode("utf-8", "surrogatepass")).hexdigest()
+        if name not in self._verdicts:
+            self._verdicts[name] = self._run(program)
+        return self._verdicts[name]
+
+    def _run(self, program: str) -> bool:
         result = (self._runner or sandbox_runner())(program)
         if result.outcome == "refused":
             raise ScorerError(f"the sandbox does not run here: {result.reason}")

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
+from stillmark.errors import UserError
 from stillmark.tasks.benchmark import Form, LikelihoodRule, Mode, Row
-from stillmark.tasks.choice_scorer import LETTERS
+from stillmark.tasks.choice_scorer import LETTERS, choice_label
 
 NO_INSTRUCTION: Callable[[Row], str] = lambda row: ""  # noqa: E731
 CHOICE_INSTRUCTION = (
@@ -12,9 +13,21 @@ CHOICE_INSTRUCTION = (
 )
 
 
+def letters_of(row: Row) -> str:
+    """The letters of the row's choices. More choices than letters cannot be shown: none is left out in silence."""
+    if len(row.choices) > len(LETTERS):
+        raise UserError(
+            f"a question has {len(row.choices)} choices, and letters name {len(LETTERS)}: {row.question[:60]!r}",
+            "compare the likelihoods of whole choices (`likelihood: texts` in a task of your own)",
+        )
+    return LETTERS[: len(row.choices)]
+
+
 def lettered(row: Row) -> str:
     """Question, the choices under letters, and `Answer:`."""
-    options = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, row.choices, strict=False))
+    options = "\n".join(
+        f"{letter}. {text}" for letter, text in zip(letters_of(row), row.choices, strict=True)
+    )
     return f"Question: {row.question}\n{options}\nAnswer:"
 
 
@@ -34,10 +47,14 @@ def letter_forms(
         question=question,
         answer=lambda row: f" {row.answer}",
         instruction=instruction,
-        continuations=lambda row: tuple(f" {letter}" for letter in LETTERS[: len(row.choices)]),
+        continuations=lambda row: tuple(f" {letter}" for letter in letters_of(row)),
         rule="sum",
     )
     return in_order(first, likelihood, written_choice(question, instruction, max_new_tokens))
+
+
+def right_text(row: Row) -> str:
+    return next(text for index, text in enumerate(row.choices) if choice_label(index) == row.answer)
 
 
 def text_forms(
@@ -49,7 +66,7 @@ def text_forms(
     """ARC's and HellaSwag's way: the likelihoods of whole choices compared, which are not shown before."""
     likelihood = Form(
         question=question,
-        answer=lambda row: f" {row.choices[LETTERS.index(row.answer)]}",
+        answer=lambda row: f" {right_text(row)}",
         continuations=lambda row: tuple(f" {choice}" for choice in row.choices),
         rule=rule,
     )

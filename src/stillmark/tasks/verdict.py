@@ -70,7 +70,11 @@ def judge(
         return Verdict(outcome=Outcome.TRUNCATED if is_cut else Outcome.UNPARSED)
     try:
         # The last word of a cut reply may be half a word: "#### 4" of "#### 42"
-        readings = scorer.readings(without_last_word(answer) if is_cut else answer, target)
+        if is_cut:
+            read = getattr(scorer, "readings_when_cut", scorer.readings)  # of those that save work so
+            readings = read(without_last_word(answer), target)
+        else:
+            readings = scorer.readings(answer, target)
     except ScorerError as error:
         return Verdict(outcome=Outcome.ERROR, error=str(error))
     grades = {reading.extractor: reading.is_right for reading in readings}

@@ -10,9 +10,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from stillmark.compute.gguf_file import GgufFile, read_gguf
 from stillmark.errors import UserError
 from stillmark.profiling.engines import required
-from stillmark.profiling.gguf_file import GgufFile, read_gguf
 from stillmark.profiling.workload import Batch, EngineSpec, ModelFacts, Timeline, Workload
 
 CACHE_BYTES = {"F32": 4.0, "F16": 2.0, "Q8_0": 34 / 32}

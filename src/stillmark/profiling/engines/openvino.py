@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from stillmark.compute.gguf_file import read_gguf
 from stillmark.profiling.engines import required
 from stillmark.profiling.engines.transformers import size_on_disk
-from stillmark.profiling.gguf_file import read_gguf
 from stillmark.profiling.workload import Batch, EngineSpec, ModelFacts, Timeline, Workload
 
 

@@ -92,6 +92,10 @@ def config_of(metadata: Mapping[str, Any], tensors: Mapping[str, Any], vocab_siz
     architecture = str(metadata["general.architecture"])
     if architecture not in MODEL_TYPES:
         raise UserError(f"no shape is known for the GGUF architecture `{architecture}`")
+    if metadata.get(f"{architecture}.expert_count"):  # Mixtral calls itself `llama`
+        raise UserError(
+            f"no shape is known for a mixture of experts of the GGUF architecture `{architecture}`"
+        )
     config: dict[str, Any] = {
         ours: int(metadata[f"{architecture}.{theirs}"]) for ours, theirs in CONFIG_KEYS.items()
     }
