@@ -42,7 +42,7 @@ class Objective:
 
     def loss(self, model: Any, batch: MicroBatch, num_loss_tokens: int, spent: Spent) -> torch.Tensor:
         """A micro-batch's share of the step's mean loss, ready for `backward`."""
-        hidden = model.model(input_ids=batch.input_ids_BT, use_cache=False).last_hidden_state
+        hidden = model.model(**batch.model_inputs(), use_cache=False).last_hidden_state
         head = model.lm_head.weight
         if self.divergence is None:
             return fused_cross_entropy(hidden, head, batch.targets_BT, num_loss_tokens=num_loss_tokens)
@@ -57,7 +57,7 @@ class Objective:
         assert self.teacher is not None
         with teacher_clock(spent):
             hidden: torch.Tensor = self.teacher.model.model(
-                input_ids=batch.input_ids_BT, use_cache=False
+                **batch.model_inputs(), use_cache=False
             ).last_hidden_state
         num_rows, width = batch.input_ids_BT.shape
         spent.teacher_flops += batch_flops(

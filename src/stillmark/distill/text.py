@@ -119,6 +119,17 @@ class MicroBatch:
     rows: Sequence[Row]  # what the batch is made of, in order
     num_tokens: int  # padding left out
     num_loss_tokens: int
+    position_ids_BT: torch.Tensor | None = (
+        None  # of packed rows: from 0 in each sample; None: one sample a row
+    )
+
+    def model_inputs(self) -> dict[str, torch.Tensor]:
+        """What any model reads this batch by. From positions that start again transformers makes the mask that
+        keeps packed samples apart; a causal mask is all that rows padded on the right need.
+        """
+        if self.position_ids_BT is None:
+            return {"input_ids": self.input_ids_BT}
+        return {"input_ids": self.input_ids_BT, "position_ids": self.position_ids_BT}
 
 
 def micro_batches(
