@@ -74,6 +74,7 @@ def train(job: Job, plan: Plan, store: Store, report: Report) -> None:
         source=text_source(job, plan, store, tokenizer),
         recipe=arm.training,
         objective=Objective(arm.training, teacher),
+        seed=job.seed,
     )
     folder = model_folder(store, job.key)
     if done:
