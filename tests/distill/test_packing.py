@@ -35,7 +35,7 @@ def test_packed_and_padded_rows_have_one_loss_and_gradient(loss: str, kernel: st
         run = training(loss)
         run.model.set_attn_implementation(kernel)
         results.append(gradient(run, cut(rows, PAD, max_positions=1000)))
-    assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
     torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-4, atol=1e-7)
 
 
@@ -66,7 +66,11 @@ def test_a_changed_sample_leaves_its_neighbours_gradient_as_it_was_bit_for_bit(k
             [first, changed, others[1], *rows_of_lengths([15])], PAD, max_positions=1000
         )
         kept = []
-        run.model.model.embed_tokens.register_forward_hook(lambda *call: call[2].register_hook(kept.append))  # noqa: B023
+
+        def keep_gradient(module, inputs, embedded, kept=kept):  # type: ignore[no-untyped-def]
+            embedded.register_hook(kept.append)
+
+        run.model.model.embed_tokens.register_forward_hook(keep_gradient)
         run.backward(batch, batch.num_loss_tokens)
         gradients.append(kept[0][1])
     assert batch.input_ids_BT.shape == (2, 15)

@@ -46,6 +46,8 @@ def recompute_of(config: dict[str, Any], shape: ModelShape) -> Recompute:
 
 
 def checkpoint_layers(model: Any) -> None:
-    """Gradient checkpointing, layer by layer, by transformers' own: renamed in its version 5.2x."""
+    """Gradient checkpointing, layer by layer, by transformers' own; its newer releases have another name for it."""
     current = getattr(model, "activation_checkpointing_enable", None)
     (current or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    # Frozen embeddings are made to pass a gradient on, which reentrant checkpointing needs: here it is wasted work.
+    model.disable_input_require_grads()

@@ -71,13 +71,13 @@ class Training:
         self.shape = executed_shape(self.model, self.shape)
         if recipe.packing:
             check_packing(self.model)
+        if recipe.gradient_checkpointing:
+            checkpoint_layers(self.model)
         lora = None
         if recipe.lora:
             add_lora(self.model, recipe.lora, self.seed)
             lora = counted_lora(self.model, self.shape, recipe.lora.rank)
         self.formula = training_formula(self.model, self.shape, lora, recipe.gradient_checkpointing)
-        if recipe.gradient_checkpointing:
-            checkpoint_layers(self.model)
         self.judged = self.processes.shard(Judged(self.model, self.objective))
         trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         self.names = [name for name, _ in trained]
