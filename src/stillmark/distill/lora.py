@@ -13,6 +13,7 @@ import torch
 from stillmark.compute.backward import Lora as CountedLora
 from stillmark.compute.backward import lora_params
 from stillmark.compute.model_shape import ModelShape
+from stillmark.distill.processes import whole
 from stillmark.errors import UserError
 from stillmark.study.recipe import Lora
 
@@ -77,9 +78,9 @@ def merged_weights(model: Any, trained: Mapping[str, torch.Tensor]) -> dict[str,
         layer_name, _, part = name.rpartition(".base_layer.")
         if layer_name not in layers:
             if ".lora_" not in name:
-                weights[name] = trained.get(name, parameter.detach())
+                weights[name] = trained[name] if name in trained else whole(parameter.detach())
             continue
-        weight = parameter.detach()
+        weight = whole(parameter.detach())
         if part == "weight":
             down = trained[f"{layer_name}.lora_A.{ADAPTER}.weight"]
             up = trained[f"{layer_name}.lora_B.{ADAPTER}.weight"]

@@ -40,6 +40,17 @@ class Objective:
                 cross_entropy_weight=recipe.cross_entropy_weight,
             )
 
+    def bind(self, student: Any) -> None:
+        """Checks once that this student can be held to the recipe and the teacher."""
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """What is trained beside the student and is no part of it."""
+        return []
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The same by name, in the same order."""
+        return {}
+
     def loss(self, model: Any, batch: MicroBatch, num_loss_tokens: int, spent: Spent) -> torch.Tensor:
         """A micro-batch's share of the step's mean loss, ready for `backward`."""
         hidden = model.model(**batch.model_inputs(), use_cache=False).last_hidden_state

@@ -111,11 +111,12 @@ def line(step: int, values: Mapping[str, float]) -> str:
     )
 
 
-def start_trackers(names: Sequence[str], *, project: str, settings: Mapping[str, Any], folder: Path) -> Any:
+def start_trackers(names: Sequence[Any], *, project: str, settings: Mapping[str, Any], folder: Path) -> Any:
     """accelerate with these trackers begun: it has `log(values, step)` and `end_training()`. In the first process.
 
-    settings: numbers and texts, logged once as the run's configuration. Raises UserError for a tracker that is not
-    known or whose package is missing, where accelerate would only leave it out.
+    names: those that accelerate knows, or `GeneralTracker`s of one's own. settings: numbers and texts, logged once
+    as the run's configuration. Raises UserError for a tracker that is not known or whose package is missing, where
+    accelerate would only leave it out.
     """
     import torch
     from accelerate import Accelerator
@@ -123,6 +124,8 @@ def start_trackers(names: Sequence[str], *, project: str, settings: Mapping[str,
 
     available = {str(getattr(name, "value", name)) for name in get_available_trackers()}
     for name in names:
+        if not isinstance(name, str):
+            continue
         if name not in {str(getattr(known, "value", known)) for known in LOGGER_TYPE_TO_CLASS}:
             raise UserError(f"tracker `{name}` is not known", hint=f"known: {', '.join(TRACKERS)}")
         if name not in available:

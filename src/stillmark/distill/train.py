@@ -78,8 +78,10 @@ class Training:
             add_lora(self.model, recipe.lora, self.seed)
             lora = counted_lora(self.model, self.shape, recipe.lora.rank)
         self.formula = training_formula(self.model, self.shape, lora, recipe.gradient_checkpointing)
+        self.objective.bind(self.model)
         self.judged = self.processes.shard(Judged(self.model, self.objective))
         trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        trained += zip(self.objective.state(), self.objective.parameters(), strict=True)
         self.names = [name for name, _ in trained]
         self.parameters = [parameter for _, parameter in trained]
         self.average = [parameter.detach().clone() for parameter in self.parameters]
@@ -138,11 +140,12 @@ class Training:
         """This process's part of the next step, and the loss tokens of the whole step."""
         recipe, pad_id = self.recipe, self.tokenizer.pad_token_id or 0
         first = self.spent.samples
-        rows = self.source.rows(self.processes.share(range(first, first + recipe.batch_samples)))
+        own_samples = self.processes.share(range(first, first + recipe.batch_samples))
+        rows = self.source.rows(own_samples) if own_samples else []
         cut = packed_batches if recipe.packing else micro_batches
         batches = cut(rows, pad_id, max_positions=MICRO_BATCH_POSITIONS)
-        own = sum(batch.num_loss_tokens for batch in batches)
-        counts = self.processes.gather([own, len(batches)])
+        own_tokens = sum(batch.num_loss_tokens for batch in batches)
+        counts = self.processes.gather([own_tokens, len(batches)])
         if self.processes.is_sharded:  # layers are gathered by all together: each must run as many batches
             most = max(int(number) for _, number in counts)
             batches += [empty_batch(pad_id)] * (most - len(batches))
@@ -150,9 +153,7 @@ class Training:
 
     def backward(self, batch: MicroBatch, num_loss_tokens: int) -> float:
         """Adds a micro-batch's gradient; returns its share of the mean loss."""
-        is_bfloat16 = self.recipe.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_bfloat16):
-            loss = self.judged(batch, num_loss_tokens, self.spent)
+        loss = self.judged(batch, num_loss_tokens, self.spent)
         loss.backward()
         self.count(batch)
         return float(loss.detach())
@@ -178,9 +179,14 @@ class Training:
         return float(loss)
 
     def averaged_weights(self) -> dict[str, torch.Tensor]:
-        """What is evaluated and kept: whole weights under the model's own names, adapters merged in."""
+        """What is evaluated and kept: whole weights under the model's own names, adapters merged in. All processes
+        must ask together, as for `save`.
+        """
         average = dict(zip(self.names, map(whole, self.average), strict=True))
-        return merged_weights(self.model, average) if self.recipe.lora else average
+        if self.recipe.lora:
+            return merged_weights(self.model, average)
+        beside = self.objective.state().keys()
+        return {name: weight for name, weight in average.items() if name not in beside}
 
     def save(self, path: Path) -> None:
         """Everything that the next step depends on, as safetensors, replaced in one go by the first process."""
