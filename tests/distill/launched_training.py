@@ -29,9 +29,10 @@ def main(recipe: dict[str, object], folder: Path) -> None:
     run.on_step = reports.append
     steps(run, 2)
     run.save(folder / "state.safetensors")
+    saved_counts = {name: getattr(run.spent, name) for name in SAVED_COUNTS}
     resumed = training(processes=processes, **recipe)
     resumed.on_step = reports.append
-    resumed.load(folder / "state.safetensors", {name: getattr(run.spent, name) for name in SAVED_COUNTS})
+    resumed.load(folder / "state.safetensors", saved_counts)
     steps(resumed, 2)
     steps(run, 2)
     weights, again = run.averaged_weights(), resumed.averaged_weights()
@@ -44,6 +45,7 @@ def main(recipe: dict[str, object], folder: Path) -> None:
         counts = {name: getattr(run.spent, name) for name in SAVED_COUNTS}
         facts = {
             "counts": counts,
+            "saved_counts": saved_counts,
             "loss": run.spent.loss_sum / run.spent.loss_tokens,
             "resumes_exactly": resumes_exactly,
             "processes": processes.count,

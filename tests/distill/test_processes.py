@@ -65,6 +65,12 @@ def test_two_processes_train_as_one(name: str, sharded: bool, tmp_path: Path):
     for key, weight in alone.averaged_weights().items():
         torch.testing.assert_close(weights[key], weight, rtol=1e-4, atol=1e-6)
         assert torch.equal(weights[key], kept[key])
+    going_on = training(**recipe)  # one process from the state of two
+    going_on.load(tmp_path / "state.safetensors", facts["saved_counts"])
+    for _ in range(2):
+        going_on.step()
+    for key, weight in going_on.averaged_weights().items():
+        torch.testing.assert_close(weights[key], weight, rtol=1e-4, atol=1e-6)
     whole = sum(parameter.numel() for parameter in alone.parameters)
     assert facts["own_numbers"] < 0.6 * whole if sharded else facts["own_numbers"] == whole
 

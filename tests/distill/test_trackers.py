@@ -102,7 +102,8 @@ def test_a_tracker_that_cannot_be_is_one_clear_line(name: str, message: str, tmp
 
 def test_mlflow_keeps_what_was_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     mlflow = pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # mlflow-skinny has no other store
     trackers = start_trackers(["mlflow"], project="tests", settings={"loss": "forward_kl"}, folder=tmp_path)
     log = TrainingLog(interval=1, trackers=trackers, stream=sys.stderr)
     run = training("forward_kl")

@@ -11,15 +11,26 @@ from stillmark.distill.text import IGNORED, TextPair, TraceText, micro_batches, 
 from stillmark.distill.train import AVERAGE_GAMMA, SAVED_COUNTS
 
 
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("loss", ["cross_entropy", "forward_kl", "reverse_kl"])
-def test_counted_flops_are_those_that_torch_counts(loss: str):
+def test_counted_flops_are_those_that_torch_counts(loss: str, checkpointing: bool):
     """Exactly, over whole steps: every matmul of forward, backward and teacher. Neither counts what is element-wise."""
-    run = training(loss)
+    run = training(loss, gradient_checkpointing=checkpointing)
     with flop_counter() as counter:
         for _ in range(3):
             run.step()
     assert counter.get_total_flops() == run.spent.train_flops + run.spent.teacher_flops
     assert (run.spent.teacher_flops > 0) == (loss != "cross_entropy")
+
+
+def test_recomputed_layers_give_the_same_step_bit_for_bit():
+    kept, recomputed = training(), training(gradient_checkpointing=True)
+    for run in (kept, recomputed):
+        for _ in range(3):
+            run.step()
+    for mine, theirs in zip(recomputed.parameters, kept.parameters, strict=True):
+        assert torch.equal(mine, theirs)
+    assert recomputed.spent.train_flops > kept.spent.train_flops
 
 
 def test_tokens_are_the_texts_and_positions_what_was_run():
