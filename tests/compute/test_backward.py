@@ -11,6 +11,7 @@ from stillmark.compute.shapes import shape_from_config
 from stillmark.errors import UserError
 
 torch = pytest.importorskip("torch")
+from stillmark.distill.counting import recompute_of  # noqa: E402
 from stillmark.models.count import count_model, meta_model  # noqa: E402
 
 TOKENS = 11
@@ -129,7 +130,11 @@ def test_gradient_checkpointing(model_type: str):
     # left out, unless something that keeps it (a dropout, a norm) comes after. The formula counts the layer.
     model.gradient_checkpointing_enable({"use_reentrant": False})
     last = sum(2 * TOKENS * layer.matmuls[-1].matmul_params for layer in shape.layers)
-    assert count_model(model, TOKENS)[1] == whole - last * (model_type in ("llama", "deepseek_v3"))
+    stops_early = model_type in ("llama", "deepseek_v3")
+    assert count_model(model, TOKENS)[1] == whole - last * stops_early
+    kind = Recompute.LAYERS_BUT_LAST_PRODUCT if stops_early else Recompute.LAYERS
+    assert train_flops(shape, tokens=TOKENS, recompute=kind) == whole - last * stops_early
+    assert recompute_of(config, shape) is kind
 
 
 def test_selective_recomputation_adds_scores_and_values():

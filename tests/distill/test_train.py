@@ -1,72 +1,36 @@
 """The training loop: its FLOPs against torch's own counter, its batches against one another, its resumption."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode, mm_flop
+from tests.distill.small_training import TASK, TOKENIZER, WORDS, flop_counter, training
 
-from stillmark.compute.shapes import shape_from_config
-from stillmark.distill.objective import LiveTeacher, Objective
-from stillmark.distill.text import IGNORED, TaskText, TextPair, TraceText, micro_batches, rows_of
-from stillmark.distill.train import AVERAGE_GAMMA, SAVED_COUNTS, Training
-from stillmark.models.build import build_model, word_tokenizer
-from stillmark.sizes import model_config, tokenizer_words
-from stillmark.study.recipe import Recipe
-from stillmark.study.schema import ModelSpec, ShuffledObjects
-from stillmark.tasks import make_task
-
-TASK = make_task(ShuffledObjects(kind="shuffled_objects", objects=4, min_swaps=1, max_swaps=3))
-WORDS = tokenizer_words(TASK)
-TOKENIZER = word_tokenizer(WORDS)
-STUDENT = ModelSpec(
-    hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=24
-)
-TEACHER = ModelSpec(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=40)
+from stillmark.distill.text import IGNORED, TextPair, TraceText, micro_batches, rows_of
+from stillmark.distill.train import AVERAGE_GAMMA, SAVED_COUNTS
 
 
-def training(loss: str = "cross_entropy", **changes: object) -> Training:
-    recipe = Recipe.model_validate(
-        {
-            "text": "solutions",
-            "loss": loss,
-            "train_flops": 1e9,
-            "learning_rate": 1e-3,
-            "batch_samples": 6,
-            **changes,
-        }
-    )
-    config, teacher_config = (model_config(spec, len(WORDS)) for spec in (STUDENT, TEACHER))
-    weights = build_model({**teacher_config, "attn_implementation": "eager"}, 1).eval()
-    teacher = LiveTeacher(model=weights, shape=shape_from_config(teacher_config))
-    return Training(
-        model=build_model({**config, "attn_implementation": "eager"}, 0).train(),
-        shape=shape_from_config(config),
-        tokenizer=TOKENIZER,
-        source=TaskText(TASK, "solutions", 0, TOKENIZER),
-        recipe=recipe,
-        objective=Objective(recipe, teacher if loss != "cross_entropy" else None),
-    )
-
-
-def addmm_in_place_flop(self_shape, first_shape, second_shape, *args, **kwargs) -> int:  # type: ignore[no-untyped-def]
-    return mm_flop(first_shape, second_shape)
-
-
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("loss", ["cross_entropy", "forward_kl", "reverse_kl"])
-def test_counted_flops_are_those_that_torch_counts(loss: str):
-    """Exactly, over whole steps: every matmul of forward, backward and teacher. Neither counts what is element-wise.
-
-    torch's counter does not know the in-place addmm_ that sums the head's weight gradient: it is told here.
-    """
-    run = training(loss)
-    with FlopCounterMode(
-        display=False, custom_mapping={torch.ops.aten.addmm_: addmm_in_place_flop}
-    ) as counter:
+def test_counted_flops_are_those_that_torch_counts(loss: str, checkpointing: bool):
+    """Exactly, over whole steps: every matmul of forward, backward and teacher. Neither counts what is element-wise."""
+    run = training(loss, gradient_checkpointing=checkpointing)
+    with flop_counter() as counter:
         for _ in range(3):
             run.step()
     assert counter.get_total_flops() == run.spent.train_flops + run.spent.teacher_flops
     assert (run.spent.teacher_flops > 0) == (loss != "cross_entropy")
+
+
+def test_recomputed_layers_give_the_same_step_bit_for_bit():
+    kept, recomputed = training(), training(gradient_checkpointing=True)
+    for run in (kept, recomputed):
+        for _ in range(3):
+            run.step()
+    for mine, theirs in zip(recomputed.parameters, kept.parameters, strict=True):
+        assert torch.equal(mine, theirs)
+    assert recomputed.spent.train_flops > kept.spent.train_flops
 
 
 def test_tokens_are_the_texts_and_positions_what_was_run():
@@ -103,15 +67,25 @@ def test_loss_is_on_the_response_alone_and_aligned():
     assert batch.targets_BT.tolist() == [[IGNORED] * 4 + ids[5:]]
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "forward_kl"])
-def test_resumed_training_is_bit_for_bit_the_same(tmp_path: Path, loss: str):
-    whole, first = training(loss), training(loss)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"loss": "cross_entropy"},
+        {"loss": "forward_kl"},
+        {"loss": "forward_kl", "packing": True},
+        {"loss": "forward_kl", "lora": {"rank": 3}},
+        {"lora": {"rank": 3}, "packing": True, "gradient_checkpointing": True},
+    ],
+    ids=str,
+)
+def test_resumed_training_is_bit_for_bit_the_same(tmp_path: Path, recipe: dict[str, Any]):
+    whole, first = training(**recipe), training(**recipe)
     for _ in range(7):
         whole.step()
     for _ in range(3):
         first.step()
     first.save(tmp_path / "state.safetensors")
-    second = training(loss)
+    second = training(**recipe)
     second.load(tmp_path / "state.safetensors", {name: getattr(first.spent, name) for name in SAVED_COUNTS})
     for _ in range(4):
         second.step()

@@ -27,6 +27,10 @@ class Recompute(StrEnum):
     NONE = "none"
     ATTENTION = "attention"  # scores and values only (Megatron's selective recomputation, arXiv:2205.05198)
     LAYERS = "layers"  # each layer's whole forward pass (gradient checkpointing); the head is kept
+    LAYERS_BUT_LAST_PRODUCT = (
+        "layers_but_last_product"  # torch's checkpoint(use_reentrant=False): it stops when
+    )
+    # all that the backward needs is there, and where nothing after a layer's last product keeps it, before that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,4 +176,9 @@ def recomputed_flops(layer: Layer, tokens: int, lora: Lora | None, recompute: Re
     if recompute is Recompute.ATTENTION:
         return attention
     adapters = sum(lora.params_on(m) for m in layer.matmuls) if lora else 0
-    return attention + 2 * tokens * (layer.matmul_params + adapters)
+    weights = layer.matmul_params + adapters
+    if recompute is Recompute.LAYERS_BUT_LAST_PRODUCT:
+        last = layer.matmuls[-1]
+        is_adapted = lora is not None and lora.adapts(last)
+        weights -= lora.rank * last.outputs if lora and is_adapted else last.matmul_params
+    return attention + 2 * tokens * weights

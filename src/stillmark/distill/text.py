@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -161,12 +161,10 @@ class MicroBatch:
 
     input_ids_BT: torch.Tensor
     targets_BT: torch.Tensor  # the id that each position is to predict, or IGNORED
-    rows: Sequence[Row]  # what the batch is made of, in order
+    rows: Sequence[Row]  # the samples, in the order of their positions, also where several share a row
     num_tokens: int  # padding left out
     num_loss_tokens: int
-    position_ids_BT: torch.Tensor | None = (
-        None  # of packed rows: from 0 in each sample; None: one sample a row
-    )
+    position_ids_BT: torch.Tensor | None = None  # of packed rows, from 0 in each sample
 
     def model_inputs(self) -> dict[str, torch.Tensor]:
         """What any model reads this batch by. From positions that start again transformers makes the mask that
@@ -176,34 +174,69 @@ class MicroBatch:
             return {"input_ids": self.input_ids_BT}
         return {"input_ids": self.input_ids_BT, "position_ids": self.position_ids_BT}
 
+    def to(self, device: torch.device) -> "MicroBatch":
+        if self.input_ids_BT.device == device:
+            return self
+        positions = self.position_ids_BT
+        return replace(
+            self,
+            input_ids_BT=self.input_ids_BT.to(device),
+            targets_BT=self.targets_BT.to(device),
+            position_ids_BT=None if positions is None else positions.to(device),
+        )
+
 
 def micro_batches(
     rows: Sequence[Row], pad_id: int, *, max_positions: int, max_padding: float = 0.6
 ) -> list[MicroBatch]:
     """The rows sorted by length and cut where one would be padded by more than `max_padding`, or none fits."""
     groups: list[list[Row]] = []
-    for row in sorted(rows, key=lambda row: len(row.sequence.token_ids)):
-        length = len(row.sequence.token_ids) + 1
-        shortest = len(groups[-1][0].sequence.token_ids) + 1 if groups else 0
+    for row in sorted(rows, key=row_length):
+        length = row_length(row) + 1
+        shortest = row_length(groups[-1][0]) + 1 if groups else 0
         is_full = not groups or (len(groups[-1]) + 1) * length > max_positions
         if is_full or length > shortest * (1 + max_padding):
             groups.append([])
         groups[-1].append(row)
-    return [padded(group, pad_id) for group in groups]
+    return [padded([[row] for row in group], pad_id) for group in groups]
 
 
-def padded(rows: Sequence[Row], pad_id: int) -> MicroBatch:
-    width = max(len(row.sequence.token_ids) for row in rows)
-    input_ids = torch.full((len(rows), width), pad_id)
-    targets = torch.full((len(rows), width), IGNORED)
-    for index, row in enumerate(rows):
-        length = len(row.sequence.token_ids)
-        input_ids[index, :length] = torch.tensor(row.sequence.token_ids)
-        targets[index, :length] = torch.tensor(row.sequence.targets)
+def row_length(row: Row) -> int:
+    return len(row.sequence.token_ids)
+
+
+def padded(bins: Sequence[Sequence[Row]], pad_id: int, *, is_packed: bool = False) -> MicroBatch:
+    """Each bin is a row of the batch, its samples end to end; what is left on the right is padding."""
+    width = max(sum(map(row_length, samples)) for samples in bins)
+    input_ids = torch.full((len(bins), width), pad_id)
+    targets = torch.full((len(bins), width), IGNORED)
+    positions = torch.zeros((len(bins), width), dtype=torch.long)
+    for index, samples in enumerate(bins):
+        start = 0
+        for row in samples:
+            end = start + row_length(row)
+            input_ids[index, start:end] = torch.tensor(row.sequence.token_ids)
+            targets[index, start:end] = torch.tensor(row.sequence.targets)
+            positions[index, start:end] = torch.arange(end - start)
+            start = end
+        positions[index, start:] = torch.arange(width - start)  # the padding: one more sample, without a loss
+    samples_in_order = [row for samples in bins for row in samples]
     return MicroBatch(
         input_ids_BT=input_ids,
         targets_BT=targets,
-        rows=rows,
-        num_tokens=sum(len(row.sequence.token_ids) for row in rows),
-        num_loss_tokens=sum(row.sequence.num_loss_tokens for row in rows),
+        rows=samples_in_order,
+        num_tokens=sum(map(row_length, samples_in_order)),
+        num_loss_tokens=sum(row.sequence.num_loss_tokens for row in samples_in_order),
+        position_ids_BT=positions if is_packed else None,
+    )
+
+
+def empty_batch(pad_id: int) -> MicroBatch:
+    """One position without a loss: what a process runs when the others still have a batch (FSDP runs together)."""
+    return MicroBatch(
+        input_ids_BT=torch.full((1, 1), pad_id),
+        targets_BT=torch.full((1, 1), IGNORED),
+        rows=[],
+        num_tokens=0,
+        num_loss_tokens=0,
     )

@@ -7,7 +7,7 @@ that was planned to end there: a curve over compute needs no schedule that knows
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,16 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from stillmark.compute.flops import train_flops
 from stillmark.compute.model_shape import ModelShape
+from stillmark.distill.counting import checkpoint_layers, executed_shape, training_formula
+from stillmark.distill.lora import add_lora, counted_lora, merged_weights
 from stillmark.distill.objective import Objective
 from stillmark.distill.on_policy import OnPolicyText
+from stillmark.distill.packing import check_packing, packed_batches
+from stillmark.distill.processes import Processes, fill, whole
 from stillmark.distill.spent import SAVED_COUNTS, Spent, batch_flops
-from stillmark.distill.text import MicroBatch, TextSource, micro_batches
+from stillmark.distill.text import MicroBatch, TextSource, empty_batch, micro_batches
+from stillmark.distill.trackers import StepReport
 from stillmark.errors import UserError
 from stillmark.study.recipe import Recipe
 
@@ -28,11 +32,28 @@ AVERAGE_GAMMA = 6.94  # relative width 0.10 of the run (arXiv:2312.02696, figure
 MAX_GRADIENT_NORM = 1.0
 ADAM_BETAS = (0.9, 0.95)
 MICRO_BATCH_POSITIONS = 4096
+SUMMED_COUNTS = tuple(name for name in SAVED_COUNTS if name not in ("step", "samples"))
+SUMMED_SECONDS = ("train_cpu_seconds", "teacher_cpu_seconds", "generate_cpu_seconds")
+
+
+class Judged(torch.nn.Module):  # type: ignore[misc]
+    """Model and objective as one module, so that what gathers sharded weights does it around both."""
+
+    def __init__(self, model: Any, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+        self._no_split_modules = model._no_split_modules
+
+    def forward(self, batch: MicroBatch, num_loss_tokens: int, spent: Spent) -> torch.Tensor:
+        return self.objective.loss(self.model, batch, num_loss_tokens, spent)
 
 
 @dataclass(kw_only=True)
 class Training:
-    """One model on its way. `run` stops at each checkpoint; `save` and `load` make it go on in another process."""
+    """One model on its way. `run` stops at each checkpoint; `save` and `load` make it go on in another process.
+
+    `seed` draws the first adapters of a recipe with `lora`. `on_step` is told of every step, in the first process.
+    """
 
     model: Any
     shape: ModelShape
@@ -41,19 +62,37 @@ class Training:
     recipe: Recipe
     objective: Objective
     spent: Spent = field(default_factory=Spent)
+    seed: int = 0
+    processes: Processes = field(default_factory=Processes)
+    on_step: Callable[[StepReport], None] | None = None
 
     def __post_init__(self) -> None:
+        recipe = self.recipe
+        self.device = next(self.model.parameters()).device
+        self.shape = executed_shape(self.model, self.shape)
+        if recipe.packing:
+            check_packing(self.model)
+        if recipe.gradient_checkpointing:
+            checkpoint_layers(self.model)
+        lora = None
+        if recipe.lora:
+            add_lora(self.model, recipe.lora, self.seed)
+            lora = counted_lora(self.model, self.shape, recipe.lora.rank)
+        self.formula = training_formula(self.model, self.shape, lora, recipe.gradient_checkpointing)
         self.objective.bind(self.model)
-        self.names = [name for name, _ in self.model.named_parameters()]
-        self.parameters = [parameter for _, parameter in self.model.named_parameters()]
+        self.judged = self.processes.shard(Judged(self.model, self.objective))
+        trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        trained += zip(self.objective.state(), self.objective.parameters(), strict=True)
+        self.names = [name for name, _ in trained]
+        self.parameters = [parameter for _, parameter in trained]
         self.average = [parameter.detach().clone() for parameter in self.parameters]
         decayed = [parameter for parameter in self.parameters if parameter.ndim > 1]
         others = [parameter for parameter in self.parameters if parameter.ndim <= 1]
         groups = [
-            {"params": decayed, "weight_decay": self.recipe.weight_decay},
+            {"params": decayed, "weight_decay": recipe.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=self.recipe.learning_rate, betas=ADAM_BETAS)
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=ADAM_BETAS)
 
     def run(self, checkpoints: Sequence[float]) -> Iterator[int]:
         """Trains to each number of train FLOPs in turn and yields its index, ready to be saved."""
@@ -66,17 +105,14 @@ class Training:
             self.spent.reset_segment()
 
     def step(self) -> None:
-        """One optimiser step over `batch_samples` samples, summed over micro-batches."""
+        """One optimiser step over `batch_samples` samples, summed over micro-batches and processes."""
         spent, recipe = self.spent, self.recipe
+        before = Spent(**vars(spent))
         started, cpu_started = time.perf_counter(), time.process_time()
-        others_before, others_cpu_before = spent.seconds_of_others, spent.cpu_seconds_of_others
-        indices = range(spent.samples, spent.samples + recipe.batch_samples)
-        batches = micro_batches(
-            self.source.rows(indices), self.tokenizer.pad_token_id or 0, max_positions=MICRO_BATCH_POSITIONS
-        )
-        num_loss_tokens = sum(batch.num_loss_tokens for batch in batches)
-        loss_sum = sum(self.backward(batch, num_loss_tokens) for batch in batches) * num_loss_tokens
-        torch.nn.utils.clip_grad_norm_(self.parameters, MAX_GRADIENT_NORM)
+        batches, num_loss_tokens = self.batches()
+        own_loss = sum(self.backward(batch, num_loss_tokens) for batch in batches)
+        self.processes.sum_gradients(self.parameters)
+        gradient_norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, MAX_GRADIENT_NORM))
         warmup = min(1.0, (spent.samples + recipe.batch_samples) / max(1, recipe.warmup_samples))
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * warmup
@@ -86,18 +122,39 @@ class Training:
         spent.samples += recipe.batch_samples
         share = 1 - (1 - 1 / spent.step) ** (AVERAGE_GAMMA + 1)
         torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], share)
+        others = spent.seconds_of_others - before.seconds_of_others
+        spent.train_seconds += time.perf_counter() - started - others
+        cpu_seconds_of_others = spent.cpu_seconds_of_others - before.cpu_seconds_of_others
+        spent.train_cpu_seconds += time.process_time() - cpu_started - cpu_seconds_of_others
+        loss_sum = self.sum_over_processes(before, own_loss) * num_loss_tokens
         if not loss_sum < float("inf"):
             raise UserError(f"training diverged: the loss is {loss_sum} at step {spent.step}",
                             hint="lower `learning_rate` or raise `warmup_samples`")  # fmt: skip
         spent.loss_sum += loss_sum
         spent.loss_tokens += num_loss_tokens
-        spent.train_seconds += time.perf_counter() - started - (spent.seconds_of_others - others_before)
-        cpu_seconds = time.process_time() - cpu_started
-        spent.train_cpu_seconds += cpu_seconds - (spent.cpu_seconds_of_others - others_cpu_before)
+        if self.on_step and self.processes.is_first:
+            self.on_step(
+                StepReport.between(before, spent, float(gradient_norm), recipe.learning_rate * warmup)
+            )
+
+    def batches(self) -> tuple[list[MicroBatch], int]:
+        """This process's part of the next step, and the loss tokens of the whole step."""
+        recipe, pad_id = self.recipe, self.tokenizer.pad_token_id or 0
+        first = self.spent.samples
+        own_samples = self.processes.share(range(first, first + recipe.batch_samples))
+        rows = self.source.rows(own_samples) if own_samples else []
+        cut = packed_batches if recipe.packing else micro_batches
+        batches = cut(rows, pad_id, max_positions=MICRO_BATCH_POSITIONS)
+        own_tokens = sum(batch.num_loss_tokens for batch in batches)
+        counts = self.processes.gather([own_tokens, len(batches)])
+        if self.processes.is_sharded:  # layers are gathered by all together: each must run as many batches
+            most = max(int(number) for _, number in counts)
+            batches += [empty_batch(pad_id)] * (most - len(batches))
+        return [batch.to(self.device) for batch in batches], int(sum(tokens for tokens, _ in counts))
 
     def backward(self, batch: MicroBatch, num_loss_tokens: int) -> float:
         """Adds a micro-batch's gradient; returns its share of the mean loss."""
-        loss = self.objective.loss(self.model, batch, num_loss_tokens, self.spent)
+        loss = self.judged(batch, num_loss_tokens, self.spent)
         loss.backward()
         self.count(batch)
         return float(loss.detach())
@@ -107,39 +164,60 @@ class Training:
         num_rows, width = batch.input_ids_BT.shape
         self.spent.tokens += batch.num_tokens
         self.spent.positions += num_rows * width
-        self.spent.train_flops += batch_flops(train_flops, self.shape, num_rows, width, batch.num_loss_tokens)
+        self.spent.train_flops += batch_flops(
+            self.formula, self.shape, num_rows, width, batch.num_loss_tokens
+        )
+
+    def sum_over_processes(self, before: Spent, own_loss: float) -> float:
+        """Adds what the other processes counted in this step; returns the loss of the whole step."""
+        if self.processes.count == 1:
+            return own_loss
+        names = (*SUMMED_COUNTS, *SUMMED_SECONDS)
+        own = [getattr(self.spent, name) - getattr(before, name) for name in names]
+        *totals, loss = self.processes.sums([*own, own_loss])
+        for name, total in zip(names, totals, strict=True):
+            setattr(self.spent, name, getattr(before, name) + total)
+        return float(loss)
 
     def averaged_weights(self) -> dict[str, torch.Tensor]:
-        """What is evaluated and kept."""
-        return dict(zip(self.names, self.average, strict=True))
+        """What is evaluated and kept: whole weights under the model's own names, adapters merged in. All processes
+        must ask together, as for `save`.
+        """
+        average = dict(zip(self.names, map(whole, self.average), strict=True))
+        if self.recipe.lora:
+            return merged_weights(self.model, average)
+        beside = self.objective.state().keys()
+        return {name: weight for name, weight in average.items() if name not in beside}
 
     def save(self, path: Path) -> None:
-        """Everything that the next step depends on, as safetensors, replaced in one go."""
+        """Everything that the next step depends on, as safetensors, replaced in one go by the first process."""
         tensors = {}
         for name, parameter, average in zip(self.names, self.parameters, self.average, strict=True):
             state = self.optimizer.state[parameter]
-            tensors[f"weight.{name}"] = parameter.detach()
-            tensors[f"average.{name}"] = average
-            tensors[f"first_moment.{name}"] = state["exp_avg"]
-            tensors[f"second_moment.{name}"] = state["exp_avg_sq"]
+            tensors[f"weight.{name}"] = whole(parameter.detach())
+            tensors[f"average.{name}"] = whole(average)
+            tensors[f"first_moment.{name}"] = whole(state["exp_avg"])
+            tensors[f"second_moment.{name}"] = whole(state["exp_avg_sq"])
         if isinstance(self.source, OnPolicyText):
-            tensors |= self.source.state()
-        counts = {name: str(getattr(self.spent, name)) for name in SAVED_COUNTS}
-        scratch = path.with_suffix(".partial")
-        save_file(tensors, scratch, metadata=counts)
-        scratch.replace(path)
+            tensors |= self.source.state(self.processes.gather)
+        if self.processes.is_first:
+            counts = {name: str(getattr(self.spent, name)) for name in SAVED_COUNTS}
+            scratch = path.with_suffix(".partial")
+            save_file(tensors, scratch, metadata=counts)
+            scratch.replace(path)
+        self.processes.wait()
 
+    @torch.no_grad()
     def load(self, path: Path, counts: dict[str, int]) -> None:
         """Goes on from a saved state; `counts` are the recorded ones."""
         tensors = load_file(path)
         for name, parameter, average in zip(self.names, self.parameters, self.average, strict=True):
-            parameter.data.copy_(tensors[f"weight.{name}"])
-            average.copy_(tensors[f"average.{name}"])
-            self.optimizer.state[parameter] = {
-                "step": torch.tensor(float(counts["step"])),
-                "exp_avg": tensors[f"first_moment.{name}"],
-                "exp_avg_sq": tensors[f"second_moment.{name}"],
-            }
+            fill(parameter, tensors[f"weight.{name}"])
+            fill(average, tensors[f"average.{name}"])
+            moments = {"exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
+            fill(moments["exp_avg"], tensors[f"first_moment.{name}"])
+            fill(moments["exp_avg_sq"], tensors[f"second_moment.{name}"])
+            self.optimizer.state[parameter] = {"step": torch.tensor(float(counts["step"])), **moments}
         if isinstance(self.source, OnPolicyText):
             self.source.load_state(tensors)
         for name in SAVED_COUNTS:

@@ -13,7 +13,7 @@ from stillmark.distill.corpus import Corpus, read_corpus
 from stillmark.distill.head import checked_output_head
 from stillmark.distill.identity import CacheIdentity, TokenSequence, data_sha256, tokenizer_sha256
 from stillmark.distill.logit_cache import CacheSettings, LogitCache
-from stillmark.distill.logit_capture import capture_logits, teacher_hidden_states
+from stillmark.distill.logit_capture import capture_flops, capture_logits, teacher_hidden_states
 from stillmark.errors import UserError
 from stillmark.evaluate.text_quality import Judge, TextScorer, hidden_states_of
 from stillmark.models.build import load_model
@@ -57,10 +57,10 @@ def sequence_flops(shape: ModelShape, sequence: TokenSequence) -> int:
 def capture(job: Job, plan: Plan, store: Store, report: Any) -> None:
     """The teacher reads a split once: its logits on the training text, or its hidden states on the held-out one."""
     corpus = corpus_for(plan, job.arm)
-    started, cpu_started = time.perf_counter(), time.process_time()
+    started, cpu_started, shape = time.perf_counter(), time.process_time(), plan.shape(job.arm)
     if job.inputs["split"] == "train":
         sequences = corpus.train
-        cache_settings = job.inputs["logit_cache"]
+        settings = settings_of(job.inputs["logit_cache"], job)
         teacher = final_model(store, job.needs[0])
         hidden_states, head = teacher_hidden_states(teacher)
         num_rows = sum(sequence.num_loss_tokens for sequence in sequences)
@@ -74,10 +74,12 @@ def capture(job: Job, plan: Plan, store: Store, report: Any) -> None:
 
         capture_logits(
             capture_folder(store, job.key), observed, head, sequences,
-            identity=cache_identity_of(job.needs[0], plan, store, job.arm), settings=settings_of(cache_settings, job),
+            identity=cache_identity_of(job.needs[0], plan, store, job.arm), settings=settings,
         )  # fmt: skip
+        flops = capture_flops(shape, sequences, settings)
     else:
         is_resumed = False
+        flops = sum(sequence_flops(shape, held_out.sequence) for held_out in corpus.test)
         sequences = [held_out.sequence for held_out in corpus.test]
         teacher = final_model(store, job.needs[0])
         states = {}
@@ -89,12 +91,10 @@ def capture(job: Job, plan: Plan, store: Store, report: Any) -> None:
         scratch = folder / f"{HIDDEN_FILE}.partial"
         save_file(states, scratch, metadata={"teacher": store.checkpoints(job.needs[0])[-1].sha256})
         scratch.replace(folder / HIDDEN_FILE)
-    shape = plan.shape(job.arm)
     with store.transaction():
         store.add(
             LedgerEntry(
-                job_key=job.key, part="capture", index=0,
-                flops=sum(sequence_flops(shape, sequence) for sequence in sequences), flops_method=Method.COUNTED,
+                job_key=job.key, part="capture", index=0, flops=flops, flops_method=Method.COUNTED,
                 tokens=sum(len(sequence.token_ids) for sequence in sequences), positions=None,
                 seconds=None if is_resumed else time.perf_counter() - started,  # a killed capture's are lost
                 cpu_seconds=None if is_resumed else time.process_time() - cpu_started, device=device_name(),

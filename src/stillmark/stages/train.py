@@ -46,8 +46,15 @@ def train(job: Job, plan: Plan, store: Store, report: Any) -> None:
         tokenizer=tokenizer,
         source=source,
         recipe=arm.training,
-        objective=Objective(arm.training, teacher_of(job, plan, store)),
+        objective=Objective(
+            arm.training,
+            teacher_of(job, plan, store),
+            student_tokenizer=tokenizer,
+            teacher_tokenizer=tokenizer,
+            seed=job.seed,
+        ),
         spent=spent,
+        seed=job.seed,
     )
     folder = model_folder(store, job.key)
     if done:

@@ -1,0 +1,137 @@
+"""What is said of training as it goes: a line in the console, and values for the trackers that accelerate knows."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from stillmark.distill.spent import Spent
+from stillmark.errors import UserError
+
+TRACKERS = ("trackio", "mlflow", "wandb", "tensorboard")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """One optimiser step. FLOPs and seconds are the student's and the teacher's together."""
+
+    step: int
+    samples: int  # since the start of training
+    tokens: int  # of this step, as the others below
+    loss: float  # nats a loss token
+    loss_tokens: int
+    gradient_norm: float  # before clipping
+    learning_rate: float
+    flops: int
+    seconds: float
+
+    @classmethod
+    def between(cls, before: Spent, after: Spent, gradient_norm: float, learning_rate: float) -> "StepReport":
+        """What happened between two states of the counts."""
+        loss_tokens = after.loss_tokens - before.loss_tokens
+        return cls(
+            step=after.step,
+            samples=after.samples,
+            tokens=after.tokens - before.tokens,
+            loss=(after.loss_sum - before.loss_sum) / loss_tokens,
+            loss_tokens=loss_tokens,
+            gradient_norm=gradient_norm,
+            learning_rate=learning_rate,
+            flops=after.train_flops + after.teacher_flops - before.train_flops - before.teacher_flops,
+            seconds=after.train_seconds
+            + after.teacher_seconds
+            - before.train_seconds
+            - before.teacher_seconds,
+        )
+
+
+class TrainingLog:
+    """Called with each `StepReport`; speaks every `interval` steps, of all steps since it last spoke.
+
+    matmul_peak: FLOPs a second of this machine (`distill/speed.py`), of all processes together, for the MFU; None: not
+    measured, and no MFU is said.
+    """
+
+    def __init__(
+        self,
+        *,
+        interval: int = 10,
+        matmul_peak: float | None = None,
+        trackers: Any = None,
+        stream: TextIO | None = sys.stderr,
+    ) -> None:
+        self.interval, self.matmul_peak, self.trackers, self.stream = interval, matmul_peak, trackers, stream
+        self.waiting: list[StepReport] = []
+
+    def __call__(self, report: StepReport) -> None:
+        self.waiting.append(report)
+        if report.step % self.interval == 0:
+            self.speak()
+
+    def speak(self) -> None:
+        """Says what has not been said."""
+        if not self.waiting:
+            return
+        values, last = summary(self.waiting, self.matmul_peak), self.waiting[-1]
+        self.waiting = []
+        if self.stream:
+            print(line(last.step, values), file=self.stream, flush=True)
+        if self.trackers:
+            self.trackers.log({f"train/{name}": value for name, value in values.items()}, step=last.step)
+
+    def close(self) -> None:
+        self.speak()
+        if self.trackers:
+            self.trackers.end_training()
+
+
+def summary(reports: Sequence[StepReport], matmul_peak: float | None) -> dict[str, float]:
+    """Over several steps: the loss a loss token, means of norm and rates."""
+    seconds = sum(report.seconds for report in reports)
+    loss_tokens = sum(report.loss_tokens for report in reports)
+    flops_per_second = sum(report.flops for report in reports) / seconds
+    values = {
+        "loss": sum(report.loss * report.loss_tokens for report in reports) / loss_tokens,
+        "gradient_norm": sum(report.gradient_norm for report in reports) / len(reports),
+        "learning_rate": reports[-1].learning_rate,
+        "samples": reports[-1].samples,
+        "tokens_per_second": sum(report.tokens for report in reports) / seconds,
+        "flops_per_second": flops_per_second,
+    }
+    return {**values, "mfu": flops_per_second / matmul_peak} if matmul_peak else values
+
+
+def line(step: int, values: Mapping[str, float]) -> str:
+    mfu = f"  MFU {values['mfu']:.0%} of float32 matmul" if "mfu" in values else ""
+    return (
+        f"step {step:,}  loss {values['loss']:.4f}  gradient {values['gradient_norm']:.3g}"
+        f"  rate {values['learning_rate']:.2e}  {values['tokens_per_second']:,.0f} tokens/s"
+        f"  {values['flops_per_second'] / 1e9:,.1f} GFLOP/s{mfu}"
+    )
+
+
+def start_trackers(names: Sequence[Any], *, project: str, settings: Mapping[str, Any], folder: Path) -> Any:
+    """accelerate with these trackers begun: it has `log(values, step)` and `end_training()`. In the first process.
+
+    names: those that accelerate knows, or `GeneralTracker`s of one's own. settings: numbers and texts, logged once
+    as the run's configuration. Raises UserError for a tracker that is not known or whose package is missing, where
+    accelerate would only leave it out.
+    """
+    import torch
+    from accelerate import Accelerator
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    available = {str(getattr(name, "value", name)) for name in get_available_trackers()}
+    for name in names:
+        if not isinstance(name, str):
+            continue
+        if name not in {str(getattr(known, "value", known)) for known in LOGGER_TYPE_TO_CLASS}:
+            raise UserError(f"tracker `{name}` is not known", hint=f"known: {', '.join(TRACKERS)}")
+        if name not in available:
+            raise UserError(f"tracker `{name}`: its package is not installed", hint=f"pip install {name}")
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(), log_with=list(names), project_dir=str(folder)
+    )
+    accelerator.init_trackers(project, config=dict(settings))
+    return accelerator
