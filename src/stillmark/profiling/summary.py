@@ -202,4 +202,7 @@ def as_dict(
             for summary in summaries
         ],
         "answers": {label: [asdict(line) for line in lines] for label, lines in session.answers.items()},
+        "at_lengths": {
+            label: [asdict(line) for line in lines] for label, lines in session.at_lengths.items()
+        },
     }
