@@ -139,6 +139,9 @@ def notes(session: Session, summaries: list[SettingSummary], ceilings: dict[str,
         if summary.engine_ratio:
             ratios = ", ".join(f"{name} {value:.4f}" for name, value in summary.engine_ratio.items())
             yield f"our time over the engine's own, {summary.arm}, {summary.workload}: {ratios}"
+    for kind in dict.fromkeys(setting.arm.constraints.memory_cap_kind for setting in session.settings):
+        if kind is not None:
+            yield f"memory capped by {kind}"
     if summaries:
         energy = summaries[0].energy
         idle = f"idle {known(session.idle_watts, '.1f')} W"

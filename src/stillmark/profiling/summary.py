@@ -194,7 +194,11 @@ def as_dict(
         "ceilings": {label: asdict(ceiling) for label, ceiling in ceilings.items()},
         "models": {label: asdict(facts) for label, facts in session.facts.items()},
         "arms": {
-            s.arm.label: {"spec": asdict(s.arm.spec), "constraints": s.arm.constraints.as_dict()}
+            s.arm.label: {
+                "spec": asdict(s.arm.spec),
+                "constraints": s.arm.constraints.as_dict(),
+                "memory_cap_kind": s.arm.constraints.memory_cap_kind,
+            }
             for s in session.settings
         },
         "settings": [
