@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.distill.test_train import STUDENT, TASK, TOKENIZER, WORDS, addmm_in_place_flop
+from tests.distill.small_training import STUDENT, TASK, TOKENIZER, WORDS, addmm_in_place_flop
 from torch.utils.flop_counter import FlopCounterMode
 
 from stillmark.backends import attention

@@ -53,7 +53,7 @@ def test_options_multiply():
     request = ProfileRequest(model=["a.gguf", "b.gguf"], threads="1", prompt_tokens="8,16", batch="1,2")
     workloads = workloads_of(request)
     assert [(w.prompt_tokens, w.batch) for w in workloads] == [(8, 1), (8, 2), (16, 1), (16, 2)]
-    arms = arms_of(request, workloads, False)
+    arms = arms_of(request, workloads, [])
     assert [arm.label for arm in arms] == ["a.gguf, llamacpp, 1 thread", "b.gguf, llamacpp, 1 thread"]
     assert {(arm.spec.context_tokens, arm.spec.batch) for arm in arms} == {(16 + 64, 2)}
 
@@ -63,4 +63,4 @@ def test_mistakes_are_told():
         numbers("1,x", "--threads")
     request = ProfileRequest(model=["a.gguf"], context=16)
     with pytest.raises(UserError, match="does not hold"):
-        arms_of(request, workloads_of(request), False)
+        arms_of(request, workloads_of(request), [])

@@ -85,6 +85,21 @@ def test_quantising_twice_says_so(directory, tmp_path):
     assert read_gguf(tmp_path / "b.gguf").metadata["general.name"] == "tiny"
 
 
+def test_a_k_quant_of_a_directory_runs_in_llama_cpp(directory, tmp_path):
+    pytest.importorskip("xllamacpp")
+    from stillmark.profiling.remote import RemoteEngine
+    from stillmark.profiling.workload import EngineSpec, Workload
+
+    made = quantise(directory, tmp_path / "k.gguf", "Q4_K_M")
+    # 64 wide: no block of 256 fits, so llama.cpp's rule gives Q5_0, and Q8_0 where a mix asks for Q6_K
+    formats = read_gguf(made.path).tensor_formats
+    assert {formats["blk.0.ffn_up.weight"], formats["token_embd.weight"]} == {"Q5_0", "Q8_0"}
+    remote = RemoteEngine(EngineSpec(engine="llamacpp", model=str(made.path), threads=1, context_tokens=64))
+    line = remote.run(Workload(prompt_tokens=8, new_tokens=4), 0).timelines[0]
+    remote.close()
+    assert (line.error, line.prompt_tokens, line.new_tokens) == (None, 8, 4)
+
+
 def test_llama_cpp_and_transformers_write_the_same_text(directory, tmp_path):
     pytest.importorskip("xllamacpp")
     from stillmark.profiling.remote import RemoteEngine
@@ -108,7 +123,7 @@ def test_pairs_and_halves():
 
 def test_what_is_not_known_is_refused(directory, tmp_path):
     with pytest.raises(UserError, match="cannot write"):
-        quantise(directory, tmp_path / "x.gguf", "Q4_K")
+        quantise(directory, tmp_path / "x.gguf", "IQ4_XS")
     with pytest.raises(UserError, match="splitting rule"):
         splitting_rule({"model": {"type": "BPE"}, "pre_tokenizer": {"type": "Whitespace"}})
     other = tmp_path / "other"

@@ -14,8 +14,10 @@ from stillmark.cli.distill import DISTILL_EPILOG, distill_command
 from stillmark.cli.evaluate import EVAL_EPILOG, RESCORE_EPILOG, evaluate_command, rescore_command
 from stillmark.cli.flops import FLOPS_EPILOG, flops_command
 from stillmark.cli.plan import PLAN_EPILOG, plan_command
+from stillmark.cli.predict import PREDICT_EPILOG, predict_command
 from stillmark.cli.profile import PROFILE_EPILOG, profile_command
 from stillmark.cli.published import app as published_app
+from stillmark.cli.quantise import QUANTISE_EPILOG, quantise_command
 from stillmark.errors import UserError
 
 if TYPE_CHECKING:
@@ -130,6 +132,8 @@ app.command("flops", epilog=FLOPS_EPILOG)(flops_command)
 app.command("eval", epilog=EVAL_EPILOG)(evaluate_command)
 app.command("rescore", epilog=RESCORE_EPILOG)(rescore_command)
 app.command("profile", epilog=PROFILE_EPILOG)(profile_command)
+app.command("predict", epilog=PREDICT_EPILOG)(predict_command)
+app.command("quantise", epilog=QUANTISE_EPILOG)(quantise_command)
 app.add_typer(published_app, name="published")
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,9 @@ from stillmark.errors import UserError
 from stillmark.profiling.constraints import Constraints, bytes_of, check_constraints
 from stillmark.profiling.engines import checked_engine
 from stillmark.profiling.journal import Journal
+from stillmark.profiling.power_cap import power_capped
 from stillmark.profiling.procedure import profile
+from stillmark.profiling.recorded import recorded_lengths
 from stillmark.profiling.roofline import Ceilings, measured_ceilings
 from stillmark.profiling.session import Arm, Rules, Session
 from stillmark.profiling.summary import SettingSummary, summarise
@@ -36,6 +38,13 @@ class ProfileRequest:
     budget: float = 25
     model_name: str | None = None
     journal: Path | None = None
+    lengths_from: str | None = None
+    answers: int = 30
+    scenario: str | None = None
+    seconds: float = 60
+    rate: float | None = None
+    latency_bound: float = 10
+    power_cap: float | None = None
 
 
 def run_request(
@@ -44,17 +53,20 @@ def run_request(
     """Measure what was asked; the ceilings last, so that their heat is not in the runs."""
     workloads = workloads_of(request)
     prompts = read_prompts(request.prompts) if request.prompts else []
-    arms = arms_of(request, workloads, bool(prompts))
-    session = profile(
-        arms,
-        workloads,
-        Rules(budget_seconds=request.budget),
-        device=this_device(),
-        prompts=prompts,
-        max_new_tokens=request.max_new_tokens,
-        journal=Journal(request.journal) if request.journal else None,
-        progress=progress,
-    )
+    lengths = lengths_of(request, progress)
+    arms = arms_of(request, [*workloads, *lengths], prompts)
+    with power_capped(request.power_cap):
+        session = profile(
+            arms,
+            workloads,
+            Rules(budget_seconds=request.budget),
+            device=this_device(),
+            prompts=prompts,
+            max_new_tokens=request.max_new_tokens,
+            lengths=lengths,
+            journal=Journal(request.journal) if request.journal else None,
+            progress=progress,
+        )
     ceilings = {}
     for arm in arms:
         if arm.spec.engine != "endpoint" and arm.label in session.facts:
@@ -71,14 +83,23 @@ def workloads_of(request: ProfileRequest) -> list[Workload]:
     ]
 
 
-def arms_of(request: ProfileRequest, workloads: list[Workload], has_prompts: bool) -> list[Arm]:
+def lengths_of(request: ProfileRequest, progress: Callable[[str], None]) -> list[Workload]:
+    """Lengths of answers that an evaluation recorded; none where none are asked for."""
+    if request.lengths_from is None:
+        return []
+    recorded = recorded_lengths(request.lengths_from)
+    progress(str(recorded))
+    return recorded.drawn(request.answers)
+
+
+def arms_of(request: ProfileRequest, workloads: list[Workload], prompts: Sequence[str]) -> list[Arm]:
     """Models times thread counts, each with a name of its own."""
     limits = Constraints(
         cores=tuple(numbers(request.cores, "--cores", least=0)) if request.cores else None,
         memory_bytes=bytes_of(request.memory) if request.memory else None,
     )
     needed = max(workload.context_tokens for workload in workloads)
-    context = request.context or max(needed, request.max_new_tokens + 1024 if has_prompts else 0)
+    context = request.context or max(needed, request.max_new_tokens + 1024 if prompts else 0)
     if context < needed:
         raise UserError(
             f"a context of {context} tokens does not hold {needed}", hint=f"use --context {needed}"

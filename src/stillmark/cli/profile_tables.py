@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.table import Table
 
-from stillmark.profiling.quantiles import median_interval
+from stillmark.profiling.quantiles import median_interval, upper_bound
 from stillmark.profiling.roofline import Ceilings
 from stillmark.profiling.session import Session
 from stillmark.profiling.summary import Figure, SettingSummary
+from stillmark.profiling.workload import Timeline
 
 UNKNOWN = "unknown"
 STYLES = {"VALID": "green", "INVALID": "bold red", "does not fit": "yellow", "failed": "bold red"}
@@ -52,7 +53,9 @@ def print_profile(session: Session, summaries: list[SettingSummary], ceilings: d
     for start in range(0, len(summaries), SETTINGS_PER_TABLE):
         console.print(figures_table(summaries[start : start + SETTINGS_PER_TABLE]))
     if session.answers:
-        console.print(answers_table(session))
+        console.print(answers_table(session.answers, "answers at their own length"))
+    if session.at_lengths:
+        console.print(answers_table(session.at_lengths, "answers at the lengths that an evaluation recorded"))
     for summary in summaries:
         style = STYLES.get(summary.status, "red")
         for reason in summary.reasons:
@@ -84,18 +87,24 @@ def tier(name: str, summary: SettingSummary) -> str:
     return f" (tier {summary.energy.tier})" if is_energy else ""
 
 
-def answers_table(session: Session) -> Table:
-    """Real prompts to the natural stop."""
-    table = Table(title="answers at their own length: median (95% interval)", title_justify="left")
-    for heading in ("arm", "answers", "tokens", "seconds", "TTFT ms"):
+def answers_table(answers: dict[str, list[Timeline]], title: str) -> Table:
+    """Whole answers of many lengths; a request that failed is counted and has no time."""
+    table = Table(title=f"{title}: median (95% interval)", title_justify="left")
+    for heading in ("arm", "answers", "tokens", "seconds", "p90 s", "TTFT ms"):
         table.add_column(heading, justify="left" if heading == "arm" else "right")
-    for label, lines in session.answers.items():
-        columns = (
-            ([float(line.new_tokens) for line in lines], 1.0),
-            ([line.end_seconds for line in lines], 1.0),
-            ([line.token_seconds[0] for line in lines if line.token_seconds], 1e3),
+    for label, lines in answers.items():
+        done = [line for line in lines if line.error is None and line.token_seconds]
+        seconds = [line.end_seconds for line in done]
+        bound = upper_bound(seconds, 0.90)
+        failed = f", {len(lines) - len(done)} failed" if len(done) < len(lines) else ""
+        table.add_row(
+            label,
+            f"{len(done)}{failed}",
+            interval_text([float(line.new_tokens) for line in done], 1.0),
+            interval_text(seconds, 1.0),
+            UNKNOWN if bound is None else f"≤ {number(bound)}",
+            interval_text([line.token_seconds[0] for line in done], 1e3),
         )
-        table.add_row(label, str(len(lines)), *[interval_text(values, scale) for values, scale in columns])
     return table
 
 
@@ -130,6 +139,9 @@ def notes(session: Session, summaries: list[SettingSummary], ceilings: dict[str,
         if summary.engine_ratio:
             ratios = ", ".join(f"{name} {value:.4f}" for name, value in summary.engine_ratio.items())
             yield f"our time over the engine's own, {summary.arm}, {summary.workload}: {ratios}"
+    for kind in dict.fromkeys(setting.arm.constraints.memory_cap_kind for setting in session.settings):
+        if kind is not None:
+            yield f"memory capped by {kind}"
     if summaries:
         energy = summaries[0].energy
         idle = f"idle {known(session.idle_watts, '.1f')} W"

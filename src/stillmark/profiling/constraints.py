@@ -5,7 +5,8 @@
 - memory: RLIMIT_AS. The cap is meant for resident memory. What the interpreter and its libraries had mapped
   before the model was loaded counts by what of it is resident; all that is mapped afterwards counts whole. So
   a run within the cap stays under it, and one that maps much more than it touches is refused early. Device
-  memory (CUDA) is not covered, and asking for it is refused;
+  memory (CUDA) is not covered, and asking for it is refused. A control group's cap (cgroup) is not used: it
+  lets a model file larger than the cap be read from disk again and again where this one says "does not fit";
 - context and batch: the engine's settings, with the model's window as the limit.
 
 What limits cannot show: a smaller device's caches, memory bandwidth and instructions. `predict.py` is for those.
@@ -32,6 +33,11 @@ class Constraints:
     cores: tuple[int, ...] | None = None
     """Numbers of the cores that may be used."""
     memory_bytes: int | None = None
+
+    @property
+    def memory_cap_kind(self) -> str | None:
+        """By what the cap is enforced; None without one."""
+        return None if self.memory_bytes is None else "address space (RLIMIT_AS)"
 
     def as_dict(self) -> dict[str, Any]:
         return {"cores": list(self.cores) if self.cores else None, "memory_bytes": self.memory_bytes}

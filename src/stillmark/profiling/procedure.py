@@ -39,11 +39,12 @@ def profile(
     device: Device | None = None,
     prompts: Sequence[str] = (),
     max_new_tokens: int = 256,
+    lengths: Sequence[Workload] = (),
     journal: Journal | None = None,
     open_engine: OpenEngine = RemoteEngine,
     progress: Callable[[str], None] = lambda message: None,
 ) -> Session:
-    """Time every arm on every workload, and each arm's own answers to `prompts`."""
+    """Time every arm on every workload, its own answers to `prompts`, and one answer of each of `lengths`."""
     labels = [arm.label for arm in arms]
     if len(set(labels)) < len(labels):
         raise UserError(f"two arms have the same name: {', '.join(labels)}")
@@ -66,6 +67,7 @@ def profile(
                     setting.num_resumed = len(setting.repetitions)
         run_rounds(session, journal, progress)
         answer_all(session, prompts, max_new_tokens)
+        answer_at_lengths(session, lengths, progress)
         for setting in settings:
             if setting.engine is not None:
                 session.memory[setting.arm.label] = setting.engine.memory
@@ -192,6 +194,25 @@ def answer_one(
     engine: TimedEngine, *, session: Session, setting: Setting, prompt: str, max_new_tokens: int
 ) -> None:
     session.answers.setdefault(setting.arm.label, []).append(engine.answer(prompt, max_new_tokens))
+
+
+def answer_at_lengths(session: Session, lengths: Sequence[Workload], progress: Callable[[str], None]) -> None:
+    """One answer a length and arm, arms in turns."""
+    one_each = {setting.arm.label: setting for setting in session.settings if setting.engine is not None}
+    if lengths:
+        progress(f"answers at {len(lengths)} recorded lengths")
+    for number, workload in enumerate(lengths):
+        for setting in one_each.values():
+            guarded(setting, partial(one_of_length, session=session, setting=setting, workload=workload,
+                                     number=number))  # fmt: skip
+
+
+def one_of_length(
+    engine: TimedEngine, *, session: Session, setting: Setting, workload: Workload, number: int
+) -> None:
+    """Its prompt is not one that was timed before."""
+    variant = session.rules.max_repetitions + number
+    session.at_lengths.setdefault(setting.arm.label, []).extend(engine.run(workload, variant).timelines)
 
 
 def noise(rules: Rules) -> Noise:

@@ -1,9 +1,9 @@
-"""Quantised variants of an arm: a GGUF file, or a Hugging Face directory, to GGUF in one of the simple formats.
+"""Quantised variants of an arm: a GGUF file, or a Hugging Face directory, to GGUF.
 
-Written with the `gguf` package in numpy: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, F16, BF16, F32, bit for bit as ggml's
-own reference code rounds them. K-quants need llama.cpp's quantiser, which no package here brings. As llama.cpp
-does, only matrices are quantised (norms and biases stay float32), and a tied embedding, which is also the
-vocabulary head, is kept at Q8_0 at least.
+Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, F16, BF16 and F32 are written with the `gguf` package in numpy, bit for bit as
+ggml's own reference code rounds them. K-quants (Q4_K_M and others) are rounded by the llama.cpp that xllamacpp
+brings (k_quants.py). As llama.cpp does, only matrices are quantised (norms and biases stay float32); in the
+simple formats a tied embedding, which is also the vocabulary head, is kept at Q8_0 at least.
 
 From GGUF: all metadata and the tokenizer are taken over. Weights that are quantised already are first made
 float again, so what the first quantisation lost stays lost: the result says so. From a directory: Llama-like
@@ -11,12 +11,12 @@ models, whose tokenizer is byte-level BPE (tokenizer.json); others are refused.
 """
 
 import importlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stillmark.errors import UserError, did_you_mean
+from stillmark.profiling.k_quants import MIXES, SMALLER_BLOCKS, Mix, rounded
 
 FORMATS = ("F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0")
 FULL_FORMATS = ("F32", "F16", "BF16")
@@ -44,15 +44,21 @@ class Quantised:
     num_kept: int
     """Tensors that stayed float: norms, biases, rows that no block fits."""
 
+    @property
+    def ratio(self) -> float:
+        """Bytes written over the source's."""
+        return self.file_bytes / self.source_bytes
+
 
 def quantise(source: str | Path, target: str | Path, format: str) -> Quantised:
     """Write `source` (a .gguf or a Hugging Face directory) as GGUF in `format`."""
     source, target = Path(source), Path(target)
     name = format.upper()
-    if name not in FORMATS:
+    if name not in FORMATS + MIXES:
         raise UserError(
-            f"cannot write `{format}` (formats: {', '.join(FORMATS)})",
-            hint=did_you_mean(name, FORMATS) or "K-quants need llama.cpp's own llama-quantize",
+            f"cannot write `{format}` (formats: {', '.join(FORMATS + MIXES)})",
+            hint=did_you_mean(name, FORMATS + MIXES)
+            or "others, such as IQ formats, take llama.cpp's own llama-quantize",
         )
     if source.is_dir():
         from stillmark.profiling.convert_hf import float_gguf_of
@@ -79,11 +85,16 @@ def _requantise(source: Path, target: Path, format: str) -> Quantised:
             _copy_field(gguf, writer, field)
     writer.add_file_type(getattr(gguf.LlamaFileType, FILE_TYPES.get(format, f"MOSTLY_{format}")))
     names = {tensor.name for tensor in reader.tensors}
+    mix = Mix.of(format, _metadata(reader), names) if format in MIXES else None
     was_quantised, num_kept = False, 0
     for tensor in reader.tensors:
         was_quantised = was_quantised or tensor.tensor_type.name not in FULL_FORMATS
-        asked = format_of(tensor.name, tuple(tensor.shape), format, is_tied="output.weight" not in names)
-        num_kept += asked != format
+        shape = tuple(tensor.shape)
+        if mix is not None:
+            asked = mix.format_of(tensor.name, shape)
+        else:
+            asked = format_of(tensor.name, shape, format, is_tied="output.weight" not in names)
+        num_kept += asked in FULL_FORMATS if format not in FULL_FORMATS else asked != format
         _add_tensor(gguf, writer, tensor, asked)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -116,8 +127,18 @@ def _add_tensor(gguf: Any, writer: Any, tensor: Any, format: str) -> None:
     if tensor.tensor_type == kind:
         data = tensor.data
     else:
-        data = gguf.quants.quantize(gguf.quants.dequantize(tensor.data, tensor.tensor_type), kind)
+        whole = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        if format in SMALLER_BLOCKS:
+            block, size = gguf.GGML_QUANT_SIZES[kind]
+            data = rounded(whole, format, whole.shape[-1] // block * size, int(kind))
+        else:
+            data = gguf.quants.quantize(whole, kind)
     writer.add_tensor(tensor.name, data, raw_dtype=kind)
+
+
+def _metadata(reader: Any) -> dict[str, Any]:
+    return {field.name: field.contents() for field in reader.fields.values()
+            if not field.name.startswith("tokenizer.")}  # fmt: skip
 
 
 def _copy_field(gguf: Any, writer: Any, field: Any) -> None:
@@ -127,14 +148,6 @@ def _copy_field(gguf: Any, writer: Any, field: Any) -> None:
         writer.add_key_value(field.name, field.contents(), kind, sub_type=field.types[-1])
     else:
         writer.add_key_value(field.name, field.contents(), kind)
-
-
-def variants(source: str | Path, folder: str | Path, formats: tuple[str, ...]) -> Iterator[Quantised]:
-    """One file a format, named after it."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for format in formats:
-        yield quantise(source, folder / f"{Path(source).stem}.{format}.gguf", format)
 
 
 def _gguf() -> Any:

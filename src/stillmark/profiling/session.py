@@ -115,4 +115,7 @@ class Session:
     memory: dict[str, PeakMemory]
     load_seconds: dict[str, float]
     answers: dict[str, list[Timeline]]
+    """Each arm's own answers to real prompts."""
     began_at: str
+    at_lengths: dict[str, list[Timeline]] = field(default_factory=dict)
+    """Made-up tokens at the lengths that replies of an evaluation had."""

@@ -194,7 +194,11 @@ def as_dict(
         "ceilings": {label: asdict(ceiling) for label, ceiling in ceilings.items()},
         "models": {label: asdict(facts) for label, facts in session.facts.items()},
         "arms": {
-            s.arm.label: {"spec": asdict(s.arm.spec), "constraints": s.arm.constraints.as_dict()}
+            s.arm.label: {
+                "spec": asdict(s.arm.spec),
+                "constraints": s.arm.constraints.as_dict(),
+                "memory_cap_kind": s.arm.constraints.memory_cap_kind,
+            }
             for s in session.settings
         },
         "settings": [
@@ -202,4 +206,7 @@ def as_dict(
             for summary in summaries
         ],
         "answers": {label: [asdict(line) for line in lines] for label, lines in session.answers.items()},
+        "at_lengths": {
+            label: [asdict(line) for line in lines] for label, lines in session.at_lengths.items()
+        },
     }

@@ -6,6 +6,7 @@ first token to the last. Its `predicted_per_second` divides all tokens by that t
 which no decode step wrote: with n tokens it is n/(n-1) too high, so it is not used.
 """
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -45,6 +46,7 @@ class LlamaCppEngine:
         parameters.warmup = False  # the procedure warms up, and counts it
         parameters.verbosity = -1
         parameters.cache_ram_mib = 0
+        parameters.n_ctx_checkpoints = 0  # for later requests; with sliding windows they split the prompt
         parameters.fit_params = False  # would shrink the context to the memory that is there
         if spec.threads is not None:
             parameters.cpuparams.n_threads = spec.threads
@@ -74,15 +76,17 @@ class LlamaCppEngine:
         del self._server
 
     def _timed(self, request: dict[str, Any], scheduled: float) -> Timeline:
-        arrivals: list[tuple[float, dict[str, Any]]] = []
+        arrivals: list[tuple[float, bytes]] = []
 
-        def on_chunk(chunk: dict[str, Any]) -> bool:
+        def on_chunk(chunk: bytes) -> bool:
             arrivals.append((time.perf_counter() - scheduled, chunk))
             return False  # go on
 
         asked = {"temperature": 0.0, "stream": True, "cache_prompt": False, "timings_per_token": True}
-        self._server.handle_completions({**asked, **request}, on_chunk)
-        return timeline_of(arrivals, time.perf_counter() - scheduled)
+        # bytes in, bytes out: chunks are read as JSON afterwards, as that would take a core from the next token
+        self._server.handle_completions(json.dumps({**asked, **request}).encode(), on_chunk)
+        end = time.perf_counter() - scheduled
+        return timeline_of([(at, json.loads(chunk)) for at, chunk in arrivals], end)
 
 
 def timeline_of(arrivals: list[tuple[float, dict[str, Any]]], end_seconds: float) -> Timeline:
