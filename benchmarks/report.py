@@ -53,11 +53,22 @@ SHAPES = {
 def study_text(shape: Shape) -> str:
     """The study file: a vanilla family of eight sizes, two teachers, 36 students and four controls."""
     models = {
-        f"size{k}": {"hidden_size": 16 * (k + 2), "num_hidden_layers": 2, "num_attention_heads": 2,
-                     "intermediate_size": 32 * (k + 2)} for k in range(NUM_VANILLA)
-    }  # fmt: skip
-    recipe = {"train_flops": 1e12, "learning_rate": 5e-3, "batch_samples": 8, "warmup_samples": 32,
-              "checkpoints": shape.num_checkpoints, "first_checkpoint": 0.05}  # fmt: skip
+        f"size{k}": {
+            "hidden_size": 16 * (k + 2),
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 32 * (k + 2),
+        }
+        for k in range(NUM_VANILLA)
+    }
+    recipe = {
+        "train_flops": 1e12,
+        "learning_rate": 5e-3,
+        "batch_samples": 8,
+        "warmup_samples": 32,
+        "checkpoints": shape.num_checkpoints,
+        "first_checkpoint": 0.05,
+    }
     answers, solutions = {**recipe, "text": "answers"}, {**recipe, "text": "solutions"}
     traces = {**recipe, "text": "traces", "traces": {"prompts": 20, "samples_per_prompt": 1}}
     arms: dict[str, object] = {}
@@ -72,15 +83,33 @@ def study_text(shape: Shape) -> str:
     students = [f"student-{k}" for k in range(NUM_ARMS - len(arms))]
     for k, name in enumerate(students):
         own = {**traces, "learning_rate": 1e-4 * (k + 1)}
-        arms[name] = {"kind": "distilled", "model": f"size{k % 3}", "recipe": own, "teacher": f"teacher-{k % 2}"}
+        arms[name] = {
+            "kind": "distilled",
+            "model": f"size{k % 3}",
+            "recipe": own,
+            "teacher": f"teacher-{k % 2}",
+        }
     study = {
-        "name": "million", "seeds": list(range(shape.num_seeds)),
-        "tasks": {"shuffled": {"kind": "shuffled_objects", "objects": 7, "min_swaps": 1, "max_swaps": 6,
-                               "test_samples": shape.num_items, "validation_samples": 20}},
-        "models": models, "arms": arms,
-        "conclusion": {"students": students, "vanilla": [f"vanilla-{k}" for k in range(NUM_VANILLA)],
-                       "controls": [f"control-{k}" for k in range(NUM_CONTROLS)]},
-    }  # fmt: skip
+        "name": "million",
+        "seeds": list(range(shape.num_seeds)),
+        "tasks": {
+            "shuffled": {
+                "kind": "shuffled_objects",
+                "objects": 7,
+                "min_swaps": 1,
+                "max_swaps": 6,
+                "test_samples": shape.num_items,
+                "validation_samples": 20,
+            }
+        },
+        "models": models,
+        "arms": arms,
+        "conclusion": {
+            "students": students,
+            "vanilla": [f"vanilla-{k}" for k in range(NUM_VANILLA)],
+            "controls": [f"control-{k}" for k in range(NUM_CONTROLS)],
+        },
+    }
     return json.dumps(study)  # JSON is YAML
 
 
@@ -132,21 +161,31 @@ def replies(job: Job, plan: Plan, questions: list[Sample], difficulty: list[floa
         response = text if is_right else " ".join(reversed(text.split()))
         made.append(
             SampleRecord(
-                job_key=job.key, item_id=question.item("shuffled").item_id, repeat=0, position=position,
-                response=response, outcome=Outcome.CORRECT if is_right else Outcome.WRONG, stop_reason="stop",
-                prompt_tokens=len(question.prompt.split()) + 1, generated_tokens=len(response.split()) + 1,
+                job_key=job.key,
+                item_id=question.item("shuffled").item_id,
+                repeat=0,
+                position=position,
+                response=response,
+                outcome=Outcome.CORRECT if is_right else Outcome.WRONG,
+                stop_reason="stop",
+                prompt_tokens=len(question.prompt.split()) + 1,
+                generated_tokens=len(response.split()) + 1,
                 seconds=0.001,
-            )  # fmt: skip
+            )
         )
     return made
 
 
 def add_cost(job: Job, plan: Plan, store: Store, made: list[SampleRecord]) -> None:
     shape = plan.shape(job.arm)
-    flops = sum(
-        generate_flops(shape, prompt_tokens=sample.prompt_tokens, new_tokens=sample.generated_tokens)
-        for sample in made[:50]
-    ) * len(made) // min(50, len(made))  # of a made-up run: the mean of fifty would do
+    flops = (
+        sum(
+            generate_flops(shape, prompt_tokens=sample.prompt_tokens, new_tokens=sample.generated_tokens)
+            for sample in made[:50]
+        )
+        * len(made)
+        // min(50, len(made))
+    )  # of a made-up run: the mean of fifty would do
     store.add(ledger_entry(job, job.stage, 0, flops))
 
 
@@ -157,18 +196,33 @@ def add_training(job: Job, plan: Plan, store: Store) -> None:
         store.add(ledger_entry(job, "train", index, own - before))
         store.add(
             CheckpointRecord(
-                job_key=job.key, index=index, step=index + 1, samples_seen=8 * (index + 1), tokens=1000 * (index + 1),
-                train_flops=own, loss=1.0, path=f"models/{job.key}/{index}", sha256="0" * 64,
-            )  # fmt: skip
+                job_key=job.key,
+                index=index,
+                step=index + 1,
+                samples_seen=8 * (index + 1),
+                tokens=1000 * (index + 1),
+                train_flops=own,
+                loss=1.0,
+                path=f"models/{job.key}/{index}",
+                sha256="0" * 64,
+            )
         )
         before = own
 
 
 def ledger_entry(job: Job, part: str, index: int, flops: int) -> LedgerEntry:
     return LedgerEntry(
-        job_key=job.key, part=part, index=index, flops=flops, flops_method=Method.COUNTED, tokens=1000,
-        positions=1000, seconds=flops / 1e9, cpu_seconds=flops / 1.1e9, device="none, made up",
-    )  # fmt: skip
+        job_key=job.key,
+        part=part,
+        index=index,
+        flops=flops,
+        flops_method=Method.COUNTED,
+        tokens=1000,
+        positions=1000,
+        seconds=flops / 1e9,
+        cpu_seconds=flops / 1.1e9,
+        device="none, made up",
+    )
 
 
 def measure(folder: Path) -> dict[str, float]:
@@ -180,7 +234,9 @@ def measure(folder: Path) -> dict[str, float]:
         "try: app()\nexcept SystemExit as end: assert not end.code, end\n"
         "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
+    )
     wall = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     peak = int(done.stderr.rsplit("peak ", 1)[1])  # KiB on Linux
@@ -194,7 +250,9 @@ def measure(folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--make", type=Path, metavar="FOLDER", help="only make a store there")
     parser.add_argument("--shape", choices=SHAPES, default="curves")
     arguments = parser.parse_args()
