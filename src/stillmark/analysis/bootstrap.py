@@ -10,7 +10,7 @@ of their mean, where drawing S of them gives (S - 1)/S of it: half, for two seed
 Wu 1988).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,33 +61,43 @@ def bootstrap_accuracies(
     items' bytes, a resample's value is the sum of its nats over the sum of its bytes.
     """
     matrix = np.atleast_2d(np.asarray(correct, dtype=np.float64))
-    num_models, num_items = matrix.shape
+    num_items = matrix.shape[1]
+    labels = np.arange(num_items) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    if len(labels) != num_items:
+        raise ValueError(f"{len(labels)} clusters named for {num_items} items")
+    num_clusters = int(labels.max(initial=-1)) + 1
+
+    def drawn() -> Iterator[npt.NDArray[Any]]:
+        chunk = max(1, CHUNK_CELLS // max(1, num_items))
+        for start in range(0, num_resamples, chunk):
+            counts = draw_counts(num_clusters, num_clusters, min(chunk, num_resamples - start), rng)
+            yield counts if clusters is None else counts[:, labels]
+
+    return accuracies_on(matrix, drawn(), item_weights)
+
+
+def accuracies_on(
+    matrix: FloatArray, counts: Iterable[npt.NDArray[Any]], item_weights: npt.ArrayLike | None = None
+) -> FloatArray:
+    """Accuracy of each model (models x items) on the data, then on each resample, given as chunks of counts."""
+    num_items = matrix.shape[1]
     is_scored = ~np.isnan(matrix)
     if num_items == 0 or not is_scored.any(axis=1).all():
         raise ValueError("each model needs at least one scored item")
     weight = np.ones(num_items) if item_weights is None else np.asarray(item_weights, dtype=np.float64)
     filled = np.where(is_scored, matrix, 0.0).T
-    accuracies = np.empty((num_resamples + 1, num_models))
-    accuracies[0] = (weight @ filled) / (is_scored @ weight)
+    rows = [((weight @ filled) / (is_scored @ weight))[None]]
     # Counts times flags are whole numbers, which float32 holds exactly up to 2^24, at twice the speed.
-    is_whole = item_weights is None and bool(np.isin(filled, (0, 1)).all()) and num_items < 2**20
+    is_whole = item_weights is None and bool(((filled == 0) | (filled == 1)).all()) and num_items < 2**20
     number: Any = np.float32 if is_whole else np.float64
     filled = filled.astype(number)
     scored = None if is_scored.all() else is_scored.T.astype(number)
-    labels = np.arange(num_items) if clusters is None else np.unique(clusters, return_inverse=True)[1]
-    if len(labels) != num_items:
-        raise ValueError(f"{len(labels)} clusters named for {num_items} items")
-    num_clusters = int(labels.max()) + 1
-
-    chunk = max(1, CHUNK_CELLS // num_items)
-    for start in range(0, num_resamples, chunk):
-        size = min(chunk, num_resamples - start)
-        counts = draw_counts(num_clusters, num_clusters, size, rng)
-        weights = ((counts if clusters is None else counts[:, labels]) * weight).astype(number)
+    for chunk in counts:
+        weights = chunk.astype(number) if item_weights is None else chunk * weight
         total = weights.sum(axis=1, keepdims=True) if scored is None else weights @ scored
         with np.errstate(invalid="ignore"):
-            accuracies[start + 1 : start + 1 + size] = np.divide(weights @ filled, total, dtype=np.float64)
-    return accuracies
+            rows.append(np.divide(weights @ filled, total, dtype=np.float64))
+    return np.concatenate(rows)
 
 
 def draw_counts(num_units: int, num_drawn: int, num_resamples: int, rng: np.random.Generator) -> FloatArray:

@@ -14,6 +14,7 @@ How "reaches" is defined, and why:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ from stillmark.analysis.bootstrap import (
     censored_summary,
     seed_weights,
 )
+from stillmark.analysis.item_draws import item_draws
 
 Monotone = Literal["isotonic", "running_best"]
 
@@ -102,7 +104,11 @@ class ArmRows:
         """Accuracy made non-decreasing in compute."""
         if monotone == "running_best":
             return np.maximum.accumulate(self.accuracy, axis=1)
-        return isotonic(self.accuracy) if self.fit is None else self.fit
+        return self._isotonic if self.fit is None else self.fit
+
+    @cached_property
+    def _isotonic(self) -> FloatArray:
+        return isotonic(self.accuracy)
 
 
 def isotonic(values: FloatArray) -> FloatArray:
@@ -140,11 +146,17 @@ def resampled_arms(
     sizes = {len(point.correct) for curve in curves for point in curve.points}
     if len(sizes) > 1:
         raise ValueError(f"all points must hold the same items; their numbers differ: {sorted(sizes)}")
-    rng = np.random.default_rng(random_seed)
-    correct = np.array([point.correct for curve in curves for point in curve.points], dtype=np.float64)
-    accuracies = bootstrap_accuracies(
-        correct, num_resamples=num_resamples, rng=rng, clusters=clusters, item_weights=common_weights(curves)
-    )
+    correct = [point.correct for curve in curves for point in curve.points]
+    item_weights = common_weights(curves)
+    if clusters is None and len(correct[0]):  # the same resamples for all who ask: drawn once
+        draws = item_draws(len(correct[0]), num_resamples, random_seed)
+        accuracies, rng = draws.accuracies(correct, item_weights), draws.rng()
+    else:
+        rng = np.random.default_rng(random_seed)
+        matrix = np.array(correct, dtype=np.float64)
+        accuracies = bootstrap_accuracies(
+            matrix, num_resamples=num_resamples, rng=rng, clusters=clusters, item_weights=item_weights
+        )
     ends = np.cumsum([len(curve.points) for curve in curves])
     rows_of = np.split(accuracies, ends[:-1], axis=1)
     arms = []
@@ -232,6 +244,10 @@ def compute_to_reach(
     return reach_of(arms, accuracy, chance=chance, monotone=monotone, confidence=confidence)
 
 
+Bounds = tuple[FloatArray, FloatArray, str | None]
+"""What `cheapest_reach` gives: the least and the most compute of each row, and the arm of row 0."""
+
+
 def reach_of(
     arms: Sequence[ArmRows],
     accuracy: float | FloatArray,
@@ -239,8 +255,12 @@ def reach_of(
     chance: float | None,
     monotone: Monotone,
     confidence: float,
+    bounds: Bounds | None = None,
 ) -> Reach:
-    """`compute_to_reach` from curves that are resampled already; `accuracy` is one, or one a row."""
+    """`compute_to_reach` from curves that are resampled already; `accuracy` is one, or one a row.
+
+    `bounds`: what `cheapest_reach` gave for them, where that is worked out already.
+    """
     names = tuple(arm.arm for arm in arms)
     value = float(np.ravel(accuracy)[0])
     if chance is not None and value <= chance:
@@ -248,7 +268,7 @@ def reach_of(
         nothing = np.array([0.0]), np.array([np.inf])
         summary = censored_summary(*nothing, confidence)
         return Reach(accuracy=value, arms=names, notes=(note,), **summary)
-    least, most, reached_by = cheapest_reach(arms, accuracy, monotone)
+    least, most, reached_by = bounds or cheapest_reach(arms, accuracy, monotone)
     summary = censored_summary(least, most, confidence)
     return Reach(accuracy=value, arms=names, reached_by=reached_by, notes=seed_notes(arms), **summary)
 

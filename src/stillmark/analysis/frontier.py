@@ -215,14 +215,15 @@ def ratio_at(
 ) -> Ratio:
     """The ratio from curves that are resampled already, at one accuracy, or at one for each row."""
     value = float(np.ravel(accuracy)[0])
-    above = reach_of(numerator, accuracy, chance=chance, monotone=monotone, confidence=confidence)
-    below = reach_of(denominator, accuracy, chance=chance, monotone=monotone, confidence=confidence)
+    top, bottom = (cheapest_reach(arms, accuracy, monotone) for arms in (numerator, denominator))
+    above, below = (
+        reach_of(arms, accuracy, chance=chance, monotone=monotone, confidence=confidence, bounds=bounds)
+        for arms, bounds in ((numerator, top), (denominator, bottom))
+    )
     lowest, highest = np.array([0.0]), np.array([np.inf])
     if chance is None or value > chance:
-        top_low, top_high, _ = cheapest_reach(numerator, accuracy, monotone)
-        bottom_low, bottom_high, _ = cheapest_reach(denominator, accuracy, monotone)
         with np.errstate(divide="ignore"):
-            lowest, highest = top_low / bottom_high, top_high / bottom_low
+            lowest, highest = top[0] / bottom[1], top[1] / bottom[0]
     summary = censored_summary(lowest, highest, confidence)
     notes = tuple(dict.fromkeys(above.notes + below.notes))
     return Ratio(at_accuracy=value, numerator=above, denominator=below, notes=notes, **summary)
