@@ -12,6 +12,7 @@ import typer
 from stillmark.cli.disclose import DISCLOSE_EPILOG, VERIFY_EPILOG, disclose_command, verify_command
 from stillmark.cli.distill import DISTILL_EPILOG, distill_command
 from stillmark.cli.evaluate import EVAL_EPILOG, RESCORE_EPILOG, evaluate_command, rescore_command
+from stillmark.cli.export import EXPORT_EPILOG, export_command
 from stillmark.cli.flops import FLOPS_EPILOG, flops_command
 from stillmark.cli.plan import PLAN_EPILOG, plan_command
 from stillmark.cli.predict import PREDICT_EPILOG, predict_command
@@ -126,6 +127,7 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
 
 app.command("distill", epilog=DISTILL_EPILOG)(distill_command)
 app.command("disclose", epilog=DISCLOSE_EPILOG)(disclose_command)
+app.command("export", epilog=EXPORT_EPILOG)(export_command)
 app.command("verify", epilog=VERIFY_EPILOG)(verify_command)
 app.command("plan", epilog=PLAN_EPILOG)(plan_command)
 app.command("flops", epilog=FLOPS_EPILOG)(flops_command)

@@ -173,6 +173,10 @@ class Store:
 
     # ---- reading
 
+    def query(self, sql: str) -> sqlite3.Cursor:
+        """A question to the store in SQL, for reading."""
+        return self._connection.execute(sql)
+
     def study(self) -> tuple[str, dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
         """The study's text, resolved form, plan (one mapping a job) and provenance, as last run."""
         row = self._connection.execute("SELECT text, resolved, plan, provenance FROM study").fetchone()

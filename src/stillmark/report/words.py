@@ -1,6 +1,7 @@
 """How numbers and foreign text are written, everywhere in the report alike. Unknown is `unknown`, never 0."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +11,12 @@ BOUNDARIES = ("student", "generation", "teacher", "base", "everything")
 WIDEST = "everything"
 MAX_TEXT = 4000  # characters of one foreign text on a page; what is cut is said
 # Invisible or direction-changing characters: shown by their code, so that a text reads as what it is.
-HIDDEN_RANGES = ((0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0xFEFF, 0xFEFF), (0xFFF9, 0xFFFB),
-                 (0xE0000, 0xE007F), (0xD800, 0xDFFF))  # fmt: skip
+# In order: controls but tab and line feed, zero-width and direction marks, embeddings, joiners, the byte order mark,
+# annotations, tags, halves of surrogate pairs.
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f\ud800-\udfff]"
+)
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -134,14 +139,6 @@ def density(estimate: Mapping[str, Any]) -> str:
 
 def visible_text(text: str, limit: int = MAX_TEXT) -> str:
     """Foreign text as it reads: hidden, control and direction-changing characters by code, cut with a note."""
-    shown = "".join(visible_character(character) for character in text[:limit])
+    shown = HIDDEN.sub(lambda found: f"[U+{ord(found.group()):04X}]", text[:limit])
     left = len(text) - limit
     return shown if left <= 0 else f"{shown} [... {left:,} more characters of {len(text):,}]"
-
-
-def visible_character(character: str) -> str:
-    code = ord(character)
-    is_control = (code < 32 and character not in "\n\t") or 0x7F <= code <= 0x9F
-    if is_control or any(low <= code <= high for low, high in HIDDEN_RANGES):
-        return f"[U+{code:04X}]"
-    return character
