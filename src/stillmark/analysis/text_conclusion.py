@@ -158,8 +158,8 @@ def unknown_reasons(lineage: Lineage, arm: str) -> dict[str, str]:
     why = {
         Part.STUDENT: f"{arm} is a given model: what its making took is not recorded",
         Part.GENERATION: f"the teacher's work for {arm} is not recorded whole",
-        Part.TEACHER: f"what the making of its teacher {spec.teacher} took is not recorded",
-        Part.BASE: f"what the making of the weights that it starts from ({spec.base or spec.model}) took is not recorded",
+        Part.TEACHER: f"what the making of its teacher ({spec.teacher}) took is not recorded",
+        Part.BASE: f"what the making of its starting weights ({spec.base or spec.model}) took is not recorded",
     }
     reasons = {}
     for boundary in Boundary:

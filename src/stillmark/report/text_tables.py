@@ -185,7 +185,7 @@ def matched_table(conclusion: Mapping[str, Any]) -> Table:
     )
     columns += [Column(name="student_flops", title="Student's FLOPs"), Column(name="other_flops", title="Other's FLOPs"),
                 Column(name="student_tokens", title="Student's tokens"), Column(name="other_tokens", title="Other's tokens"),
-                Column(name="other_over_student", title="Matched amount, other over student")]  # fmt: skip
+                Column(name="other_over_student", title="Other over student")]  # fmt: skip
     rows = []
     for pair in conclusion["pairs"]:
         spent = pair["spent"]
@@ -196,7 +196,7 @@ def matched_table(conclusion: Mapping[str, Any]) -> Table:
             rows.append(
                 (
                     word(pair["student"]), word(pair["other"]),
-                    word(text_words.MATCH_WORDS[pair["match"]] if pair["match"] else None), word(boundary),
+                    word(pair["match"] and pair["match"].replace("_", " ")), word(boundary),
                     number(first, words.flops(first)), number(second, words.flops(second)),
                     number(spent["student"]["tokens"], words.count(spent["student"]["tokens"])),
                     number(spent["other"]["tokens"], words.count(spent["other"]["tokens"])),
@@ -204,7 +204,8 @@ def matched_table(conclusion: Mapping[str, Any]) -> Table:
                 )
             )  # fmt: skip
     return Table(name="matched", title="What both sides spent", columns=tuple(columns), rows=tuple(rows),
-                 note="To the end of training, counted, mean over seeds.")  # fmt: skip
+                 note="To the end of training, counted, mean over seeds. Other over student: of what was to be "
+                 "matched, under the boundary in which it is.")  # fmt: skip
 
 
 def gap_table(conclusion: Mapping[str, Any]) -> Table:
