@@ -39,7 +39,13 @@ def test_sizes_of_nothing_are_refused():
 
 @pytest.mark.parametrize(
     ("num_seeds", "item", "seed", "rest"),
-    [(1, 0.3, 0.0, 0.05), (2, 0.2, 0.05, 0.05), (3, 0.3, 0.0, 0.05), (3, 0.05, 0.05, 0.05), (5, 0.02, 0.1, 0.05)],
+    [
+        (1, 0.3, 0.0, 0.05),
+        (2, 0.2, 0.05, 0.05),
+        (3, 0.3, 0.0, 0.05),
+        (3, 0.05, 0.05, 0.05),
+        (5, 0.02, 0.1, 0.05),
+    ],
 )
 def test_interval_covers_the_truth(num_seeds, item, seed, rest):
     """Effects of items, seeds and both, and sizes that differ; with one seed its own effect is the truth's."""

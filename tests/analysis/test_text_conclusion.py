@@ -122,7 +122,9 @@ def test_unknown_making_is_unknown_and_never_nothing(conclusion):
 def test_what_both_sides_spent(conclusion):
     spent = conclusion["pairs"][0]["spent"]
     student, control = own_flops("distilled"), own_flops("distilled-control")
-    assert spent["student"]["flops"]["generation"] == pytest.approx(student[-1] + (student[-1] - PRUNING) / 2, rel=1e-8)
+    assert spent["student"]["flops"]["generation"] == pytest.approx(
+        student[-1] + (student[-1] - PRUNING) / 2, rel=1e-8
+    )
     assert spent["other"]["flops"]["generation"] == control[-1]
     assert spent["other_over_student"] == pytest.approx(control[-1] / spent["student"]["flops"]["generation"])
 
@@ -150,7 +152,9 @@ def test_pairing_takes_out_what_sequences_have_in_common(tmp_path):
     conclusion = conclude_study(text_store(tmp_path, scores_of(noise=0.01)))
     own = arm_of(conclusion, "distilled")["scores"]["bits_per_byte"]
     apart = conclusion["pairs"][0]["final"]["bits_per_byte"]
-    truth = line("distilled", own_flops("distilled")[-1]) - line("distilled-control", own_flops("distilled-control")[-1])
+    truth = line("distilled", own_flops("distilled")[-1]) - line(
+        "distilled-control", own_flops("distilled-control")[-1]
+    )
     assert apart["low"] < truth < apart["high"]
     assert apart["high"] - apart["low"] < 0.2 * (own["high"] - own["low"])
 

@@ -111,7 +111,9 @@ def evaluate(job: Job, plan: Plan, store: Store, scores: Scores) -> None:
 def read(plan: Plan, arm: str) -> tuple[int, int]:
     """(FLOPs, tokens) of reading the held-out sequences."""
     shape = plan.shape(arm)
-    flops = sum(forward_flops(shape, tokens=tokens, scored_tokens=scored) for tokens, scored, _, _ in SEQUENCES)
+    flops = sum(
+        forward_flops(shape, tokens=tokens, scored_tokens=scored) for tokens, scored, _, _ in SEQUENCES
+    )
     return flops, sum(tokens for tokens, _, _, _ in SEQUENCES)
 
 

@@ -27,7 +27,9 @@ def scores(job, index):
     hard = 0.02 * (index % 5)
     if job.arm == "teacher":
         return num_bytes * (1 + hard) * math.log(2), 0.0
-    value = 2.5 - 0.3 * job.checkpoint - GAIN * (job.arm == "distilled") + 0.001 * ((index * 7 + job.seed) % 3)
+    value = (
+        2.5 - 0.3 * job.checkpoint - GAIN * (job.arm == "distilled") + 0.001 * ((index * 7 + job.seed) % 3)
+    )
     return num_bytes * (value + hard) * math.log(2), scored * value
 
 
@@ -65,8 +67,7 @@ def test_page_says_the_answer_and_what_is_unknown(folder, conclusion):
 
 def test_unknown_is_an_empty_field_and_the_word(conclusion):
     arms = next(table for table in text_tables_of(conclusion) if table.name == "arms")
-    header, *rows = [line.split(",") for line in arms.to_csv().splitlines()]
-    place = header.index("flops_everything")
+    place = arms.to_csv().splitlines()[0].split(",").index("flops_everything")
     for cells in arms.rows:
         assert cells[place].value is None
         assert cells[place].text == "unknown"
@@ -142,7 +143,9 @@ def test_what_is_disclosed_agrees_but_for_what_needs_the_model(folder, tmp_path)
     open_ones = [check for check in checks if check.outcome == "not checked"]
     assert all(check.is_expected for check in open_ones)
     assert any("scored again" in check.name for check in open_ones)
-    assert {"tables, made again", "the page, made again", "the picture, made again"} <= {c.name for c in checks}
+    assert {"tables, made again", "the page, made again", "the picture, made again"} <= {
+        c.name for c in checks
+    }
 
 
 CHANGES = {

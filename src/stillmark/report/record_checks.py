@@ -19,6 +19,7 @@ from stillmark.report.text_checks import check_text
 from stillmark.study import Study, study_from_text
 from stillmark.study.schema import GivenModel, Text
 
+
 def check_records(store: Store) -> list[Check]:
     """All checks of a store, in order of what rests on what."""
     first = [check_file(store), check_study(store)]
@@ -27,7 +28,12 @@ def check_records(store: Store) -> list[Check]:
                               details=("the file or its study does not agree with itself",))]  # fmt: skip
     lineage = Lineage(store)
     if lineage.study.is_text:
-        return [*first, check_jobs(store, lineage.plan), *check_text(store, lineage), check_training(store, lineage)]
+        return [
+            *first,
+            check_jobs(store, lineage.plan),
+            *check_text(store, lineage),
+            check_training(store, lineage),
+        ]
     questions = Questions(lineage)
     return [
         *first,
@@ -83,7 +89,10 @@ def with_found(study: Study, resolved: Study) -> Study:
         found = resolved.models.get(name)
         if isinstance(spec, GivenModel) and isinstance(found, GivenModel):
             spec = spec.model_copy(
-                update={"config": spec.config or found.config, "weights_sha256": spec.weights_sha256 or found.weights_sha256}
+                update={
+                    "config": spec.config or found.config,
+                    "weights_sha256": spec.weights_sha256 or found.weights_sha256,
+                }
             )
         models[name] = spec
     tasks = {}

@@ -74,11 +74,15 @@ def verdict_of(pair: Mapping[str, Any]) -> tuple[str, Tone]:
 def sentence_of(conclusion: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
     """Both measures with their intervals, where they were compared, and the compute ratio."""
     row, flops = at_equal_compute(pair)
-    where = f"At {words.flops(flops)} each, the teacher's work counted," if flops else "At the end of training"
+    where = (
+        f"At {words.flops(flops)} each, the teacher's work counted," if flops else "At the end of training"
+    )
     text = (f"{where} {pair['student']} less {pair['other']} is {text_words.difference(row['bits_per_byte'])} "
             "bits per byte")  # fmt: skip
     if row["kl_per_token"] is not None:
-        text += f" and {text_words.difference(row['kl_per_token'])} nats a token in KL to {conclusion['judge']}"
+        text += (
+            f" and {text_words.difference(row['kl_per_token'])} nats a token in KL to {conclusion['judge']}"
+        )
     return f"{text} (95% intervals; below 0 the student is better). {ratio_sentence(pair)}"
 
 
@@ -87,7 +91,9 @@ def telling_ratio(pair: Mapping[str, Any], measure: str) -> Mapping[str, Any] | 
 
     Both sides get to the worse of the two ends, so a number is to be had there if anywhere.
     """
-    rows = [row for row in pair["ratios"] if (row["measure"], row["boundary"]) == (measure, FAIR)]
+    rows: list[Mapping[str, Any]] = [
+        row for row in pair["ratios"] if (row["measure"], row["boundary"]) == (measure, FAIR)
+    ]
     exact = [row for row in rows if row["value"] is not None]
     if exact:
         return max(exact, key=lambda row: float(row["quality"]))
@@ -109,18 +115,26 @@ def ratio_sentence(pair: Mapping[str, Any]) -> str:
 def details_of(conclusion: Mapping[str, Any], pair: Mapping[str, Any]) -> list[str]:
     arms = {arm["arm"]: arm for arm in conclusion["arms"]}
     student, other = arms[pair["student"]], arms[pair["other"]]
-    lines = [
-        f"{arm['arm']} ends at {text_words.estimate('bits_per_byte', arm['scores']['bits_per_byte'])} bits per byte, "
-        f"perplexity {text_words.estimate('perplexity', arm['scores']['perplexity'])}"
-        + (f", KL {text_words.estimate('kl_per_token', arm['scores']['kl_per_token'])}" if arm["role"] != "teacher" else "")
-        + "."
-        for arm in [student, other, *(arm for arm in conclusion["arms"] if arm["role"] == "teacher")]
-    ]  # fmt: skip
+    teachers = [arm for arm in conclusion["arms"] if arm["role"] == "teacher"]
+    lines = [score_line(arm) for arm in [student, other, *teachers]]
     lines += [spent_line(pair)]
     lines += gap_lines(student, other, conclusion["judge"])
     lines += unknown_lines(student)
     lines.append(seeds_line(conclusion, student))
     return lines
+
+
+def score_line(arm: Mapping[str, Any]) -> str:
+    """An arm's measures at its end."""
+    scores = arm["scores"]
+    text = (f"{arm['arm']} {'ends' if arm['loss'] else 'is'} at "
+            f"{text_words.estimate('bits_per_byte', scores['bits_per_byte'])} bits per byte, perplexity "
+            f"{text_words.estimate('perplexity', scores['perplexity'])}")  # fmt: skip
+    if scores["kl_per_token"] is not None and arm["role"] != "teacher":
+        text += (
+            f", KL to the teacher {text_words.estimate('kl_per_token', scores['kl_per_token'])} nats a token"
+        )
+    return text + "."
 
 
 def spent_line(pair: Mapping[str, Any]) -> str:

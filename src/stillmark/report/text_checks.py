@@ -43,7 +43,9 @@ def check_text(store: Store, lineage: Lineage) -> list[Check]:
         values += [f"{label(job)}, sequence {row.index}: {fault}" for row in scores[job.key]
                    for fault in value_faults(lineage, job, row)]  # fmt: skip
         flops += flops_faults(store, lineage, job, scores[job.key])
-    captures = [job for job in lineage.plan.jobs.values() if job.stage == "capture" and job.inputs["split"] == "test"]
+    captures = [
+        job for job in lineage.plan.jobs.values() if job.stage == "capture" and job.inputs["split"] == "test"
+    ]
     for job in captures:
         flops += capture_faults(store, lineage, job, jobs, scores)
     return [
@@ -142,7 +144,9 @@ def capture_faults(
         return
     facts = facts_of(lineage.plan.shape(first.arm), scores[first.key], context_of(lineage, job))
     shape = lineage.plan.shape(job.arm)
-    flops = sum(forward_flops(shape, tokens=fact.read, scored_tokens=fact.tokens) for fact in facts if fact.read)
+    flops = sum(
+        forward_flops(shape, tokens=fact.read, scored_tokens=fact.tokens) for fact in facts if fact.read
+    )
     yield from ledger_fault(store, job, (flops, sum(fact.read or 0 for fact in facts)))
 
 

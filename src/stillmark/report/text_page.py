@@ -57,9 +57,9 @@ def tiles(conclusion: Mapping[str, Any]) -> list[Tile]:
     for measure, label in (("bits_per_byte", "bits per byte"), ("kl_per_token", "KL to the teacher")):
         if row[measure] is not None:
             text = text_words.difference(row[measure])
+            limits = text.partition(" (")[2].rstrip(")") or "no interval"
             made.append(Tile(label=f"{label} against {pair['other']}", value=text.split(" (")[0],
-                             note=f"95%: {text.partition(' (')[2].rstrip(')') or 'no interval'}; {where}; less is better",
-                             link="how-pairs"))  # fmt: skip
+                             note=f"95%: {limits}; {where}; less is better", link="how-pairs"))  # fmt: skip
     for measure, label in (("bits_per_byte", "bits per byte"), ("kl_per_token", "KL")):
         ratio = telling_ratio(pair, measure)
         if ratio is not None and ratio["text"] != words.UNKNOWN:
@@ -103,7 +103,8 @@ def ratio_cell(row: Mapping[str, Any]) -> dict[str, Any]:
         )
         effect = "saves" if is_less else "costs" if is_more else "unclear"
     return {"boundary": row["boundary"], "value": text_words.ratio(row), "effect": effect,
-            "limits": words.ratio_limits(row) if is_known else "not recorded", "notes": "; ".join(row["notes"])}  # fmt: skip
+            "limits": words.ratio_limits(row) if is_known else "not recorded",
+            "notes": "; ".join(row["notes"])}  # fmt: skip
 
 
 def chart_data(conclusion: Mapping[str, Any]) -> dict[str, Any]:

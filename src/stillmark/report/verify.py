@@ -18,8 +18,8 @@ import stillmark
 from stillmark.analysis.conclusion import conclude_study
 from stillmark.errors import UserError
 from stillmark.records import Store
-from stillmark.report.disclosure import FORMAT, MANIFEST, file_entry
 from stillmark.report.checks import Check, checked
+from stillmark.report.disclosure import FORMAT, MANIFEST, file_entry
 from stillmark.report.record_checks import check_records
 from stillmark.report.views import views_of
 
