@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from stillmark.analysis.bootstrap import bootstrap_accuracies, draw_counts
 from stillmark.analysis.crossed import ratio_of_sums
 
 
@@ -57,3 +58,17 @@ def test_interval_covers_the_truth(num_seeds, item, seed, rest):
         found = ratio_of_sums(sizes * (1 + effects + rng.normal(0, rest, (num_seeds, 24))), sizes)
         num_covered += found.low <= 1 <= found.high
     assert 0.92 <= num_covered / num_trials <= 0.995
+
+
+def test_a_weighted_bootstrap_divides_sums_by_sums():
+    """Each resample's value is the bits of the drawn items over their bytes, by brute force on the same draws."""
+    rng = np.random.default_rng(3)
+    bits, sizes = rng.uniform(50, 500, (2, 9)), rng.uniform(20, 200, 9)
+    rows = bootstrap_accuracies(
+        bits / sizes, num_resamples=50, rng=np.random.default_rng(8), item_weights=sizes
+    )
+    counts = draw_counts(9, 9, 50, np.random.default_rng(8))
+    drawn = [np.repeat(np.arange(9), row.astype(int)) for row in counts]
+    assert rows[0] == pytest.approx(bits.sum(axis=1) / sizes.sum())
+    for row, items in zip(rows[1:], drawn, strict=True):
+        assert row == pytest.approx([side[items].sum() / sizes[items].sum() for side in bits])
