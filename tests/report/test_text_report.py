@@ -54,6 +54,12 @@ def test_all_files_are_written_and_the_conclusion_is_the_records(folder, conclus
     assert conclusion == json.loads(json.dumps(conclusion_of(folder)))
 
 
+def test_the_picture_names_every_arm(folder):
+    svg = (folder / "curve.svg").read_text()
+    for name in ("teacher", "distilled", "distilled-control"):
+        assert f">{name}</text>" in svg
+
+
 def test_page_says_the_answer_and_what_is_unknown(folder, conclusion):
     page = (folder / "report.html").read_text()
     answer = text_answer_of(conclusion)

@@ -31,6 +31,8 @@ def text_chart(conclusion: Mapping[str, Any]) -> alt.HConcatChart | None:
     )  # fmt: skip
     return (
         alt.hconcat(*panels, spacing=30)
+        .resolve_scale(color="independent", shape="independent")  # shared ones would take the panels' missing legends
+        .resolve_legend(color="independent", shape="independent")
         .properties(title=heading, background="#ffffff", padding=14)
         .configure(font=FONT)
         .configure_view(stroke=None)
