@@ -38,7 +38,7 @@ def text_chart(conclusion: Mapping[str, Any]) -> alt.HConcatChart | None:
         .configure_view(stroke=None)
         .configure_axis(labelColor=MUTED, titleColor=INK, gridColor=GRID, domainColor=MUTED, tickColor=MUTED,
                         labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
-        .configure_legend(labelFontSize=12.5, labelColor=INK, title=None, symbolSize=80)
+        .configure_legend(labelFontSize=12.5, labelColor=INK, title=None, symbolSize=80, symbolOpacity=1)
         .configure_title(anchor="start", color=INK)
     )  # fmt: skip
 
