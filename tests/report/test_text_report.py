@@ -10,7 +10,7 @@ from tests.report.fabricate_text import SEQUENCES, STUDY, text_store
 
 from stillmark.records import Store
 from stillmark.report.disclosure import disclose
-from stillmark.report.record_checks import check_records
+from stillmark.report.record_checks import check_records, check_study
 from stillmark.report.text_answer import chosen_pair, text_answer_of
 from stillmark.report.text_figures import text_picture_files
 from stillmark.report.text_page import text_page_html
@@ -197,6 +197,15 @@ def test_untouched_records_agree(folder):
         assert [check for check in check_records(store) if check.outcome == "differs"] == []
     finally:
         store.close()
+
+
+def test_values_that_were_set_over_the_study_are_part_of_it(tmp_path):
+    store = text_store(tmp_path, scores, STUDY.replace("[0, 1, 2]", "[0, 1]"))
+    _, resolved, plan, provenance = store.study()
+    for text, outcome in ((STUDY + "\n# --set seeds=[0, 1]", "agrees"), (STUDY, "differs")):
+        store.put_study(text, resolved, plan, provenance)
+        assert check_study(store).outcome == outcome
+    store.close()
 
 
 def test_a_changed_likelihood_changes_the_conclusion(folder, tmp_path):

@@ -62,7 +62,7 @@ def check_study(store: Store) -> Check:
     """The stored form of the study and the plan are what its text says."""
     text, resolved, plan, _ = store.study()
     try:
-        study = study_from_text(text)
+        study = study_from_text(text, settings=settings_in(text))
     except UserError as error:
         return checked("study and plan follow from the study's text", 1, [str(error)])
     if not isinstance(study, Study):
@@ -78,6 +78,16 @@ def check_study(store: Store) -> Check:
     both = sorted(set(stored) | set(made))
     faults += [f"job {key} is not as planned" for key in both if stored.get(key) != made.get(key)]
     return checked("study and plan follow from the study's text", 1 + len(made), faults)
+
+
+def settings_in(text: str) -> list[str]:
+    """The values that `--set` put over a study: a run keeps them as comments at the end of its text."""
+    mark, found = "# --set ", []
+    for line in reversed(text.splitlines()):
+        if not line.startswith(mark):
+            break
+        found.append(line.removeprefix(mark))
+    return found[::-1]
 
 
 def with_found(study: Study, resolved: Study) -> Study:
