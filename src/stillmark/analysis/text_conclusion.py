@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from stillmark.analysis.bootstrap import NUM_RESAMPLES
 from stillmark.analysis.crossed import ratio_of_sums
 from stillmark.analysis.ledger_rows import ledger_rows
 from stillmark.analysis.lineage import Lineage
-from stillmark.analysis.text_pairs import NUM_RESAMPLES, RANDOM_SEED, pair_rows, training_tokens
+from stillmark.analysis.text_pairs import RANDOM_SEED, pair_rows, training_tokens
 from stillmark.analysis.text_scores import COMPARED, MEASURES, TextResult, estimate_row, text_result
 from stillmark.compute.ledger import BOUNDARY_WORDS, PARTS_WITHIN, Boundary, Part
 from stillmark.study.schema import Arm, GivenModel, PrunedModel, Text
@@ -158,8 +159,8 @@ def unknown_reasons(lineage: Lineage, arm: str) -> dict[str, str]:
     why = {
         Part.STUDENT: f"{arm} is a given model: what its making took is not recorded",
         Part.GENERATION: f"the teacher's work for {arm} is not recorded whole",
-        Part.TEACHER: f"what the making of its teacher {spec.teacher} took is not recorded",
-        Part.BASE: f"what the making of the weights that it starts from ({spec.base or spec.model}) took is not recorded",
+        Part.TEACHER: f"what the making of its teacher ({spec.teacher}) took is not recorded",
+        Part.BASE: f"what the making of its starting weights ({spec.base or spec.model}) took is not recorded",
     }
     reasons = {}
     for boundary in Boundary:

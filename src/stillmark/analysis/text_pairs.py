@@ -79,7 +79,8 @@ def pair_row(lineage: Lineage, pair: Pair, student: TextResult, other: TextResul
         "final_by_source": [
             {
                 "source": source,
-                **{m: estimate_row(difference(student, other, m, student.held_out.of_source(source))) for m in COMPARED},
+                **{m: estimate_row(difference(student, other, m, student.held_out.of_source(source)))
+                   for m in COMPARED},
             }
             for source in dict.fromkeys(student.held_out.sources)
         ],

@@ -18,7 +18,8 @@ import stillmark
 from stillmark.analysis.conclusion import conclude_study
 from stillmark.errors import UserError
 from stillmark.records import Store
-from stillmark.report.record_checks import Check, check_records
+from stillmark.report.checks import Check
+from stillmark.report.record_checks import check_records
 from stillmark.report.write import samples_of, write_report
 
 FORMAT = 1  # of the archive
@@ -26,7 +27,7 @@ MANIFEST = "manifest.json"
 ABOUT = """A Stillmark disclosure: everything that one study recorded, and what follows from it.
 
 study.yaml       the study, as it was run
-records.sqlite   every sample, ledger entry and checkpoint (SQLite)
+records.sqlite   every sample or text score, ledger entry and checkpoint (SQLite)
 report.html      the report; open it in a browser
 conclusion.json  all its numbers; tables/ has them as CSV, Markdown and LaTeX
 system.json      versions and machines

@@ -7,37 +7,17 @@ to each other, and its weights are named by hash only.
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from stillmark.analysis.lineage import Lineage
 from stillmark.compute.flops import generate_flops
 from stillmark.errors import UserError
 from stillmark.plan import METHOD_VERSION, Job, Plan
 from stillmark.records import ItemRecord, SampleRecord, Store, canonical
+from stillmark.report.checks import Check, checked, label
+from stillmark.report.text_checks import check_text
 from stillmark.study import Study, study_from_text
-
-Outcome = Literal["agrees", "differs", "not checked"]
-MAX_SHOWN = 5  # differences named one by one
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One thing that was worked out again, on how many cases, and where it came out otherwise."""
-
-    name: str
-    outcome: Outcome
-    num_checked: int
-    details: tuple[str, ...] = ()
-
-
-def checked(name: str, num_checked: int, differences: Iterable[str]) -> Check:
-    """`agrees` where there is no difference; the first few are named."""
-    found = list(differences)
-    shown = found[:MAX_SHOWN] + ([f"and {len(found) - MAX_SHOWN:,} more"] if len(found) > MAX_SHOWN else [])
-    outcome: Outcome = "differs" if found else "agrees"
-    return Check(name=name, outcome=outcome, num_checked=num_checked, details=tuple(shown))
+from stillmark.study.schema import GivenModel, Text
 
 
 def check_records(store: Store) -> list[Check]:
@@ -47,6 +27,13 @@ def check_records(store: Store) -> list[Check]:
         return [*first, Check(name="records", outcome="not checked", num_checked=0,
                               details=("the file or its study does not agree with itself",))]  # fmt: skip
     lineage = Lineage(store)
+    if lineage.study.is_text:
+        return [
+            *first,
+            check_jobs(store, lineage.plan),
+            *check_text(store, lineage),
+            check_training(store, lineage),
+        ]
     questions = Questions(lineage)
     return [
         *first,
@@ -75,23 +62,54 @@ def check_study(store: Store) -> Check:
     """The stored form of the study and the plan are what its text says."""
     text, resolved, plan, _ = store.study()
     try:
-        study = study_from_text(text)
+        study = study_from_text(text, settings=settings_in(text))
     except UserError as error:
         return checked("study and plan follow from the study's text", 1, [str(error)])
     if not isinstance(study, Study):
         return checked(
             "study and plan follow from the study's text", 1, ["it is a study of published figures"]
         )
-    faults = (
-        []
-        if canonical(study.model_dump()) == canonical(resolved)
-        else ["the stored study is not that of its text"]
-    )
+    kept = Study.model_validate(resolved)  # with the defaults of what a study could not say when it was run
+    study = with_found(study, kept)
+    is_same = canonical(study.model_dump()) == canonical(kept.model_dump())
+    faults = [] if is_same else ["the stored study is not that of its text"]
     stored = {row["key"]: canonical(row) for row in plan}
     made = {job.key: canonical(job.row()) for job in Plan(study).jobs.values()}
     both = sorted(set(stored) | set(made))
     faults += [f"job {key} is not as planned" for key in both if stored.get(key) != made.get(key)]
     return checked("study and plan follow from the study's text", 1 + len(made), faults)
+
+
+def settings_in(text: str) -> list[str]:
+    """The values that `--set` put over a study: a run keeps them as comments at the end of its text."""
+    mark, found = "# --set ", []
+    for line in reversed(text.splitlines()):
+        if not line.startswith(mark):
+            break
+        found.append(line.removeprefix(mark))
+    return found[::-1]
+
+
+def with_found(study: Study, resolved: Study) -> Study:
+    """The study with what a run found its models and files to be, where its text does not pin that."""
+    models = {}
+    for name, spec in study.models.items():
+        found = resolved.models.get(name)
+        if isinstance(spec, GivenModel) and isinstance(found, GivenModel):
+            spec = spec.model_copy(
+                update={
+                    "config": spec.config or found.config,
+                    "weights_sha256": spec.weights_sha256 or found.weights_sha256,
+                }
+            )
+        models[name] = spec
+    tasks = {}
+    for name, task in study.tasks.items():
+        read = resolved.tasks.get(name)
+        if isinstance(task, Text) and isinstance(read, Text):
+            task = task.model_copy(update={"resolved": task.resolved or read.resolved})
+        tasks[name] = task
+    return study.model_copy(update={"models": models, "tasks": tasks})
 
 
 def check_jobs(store: Store, plan: Plan) -> Check:
@@ -112,11 +130,6 @@ def check_jobs(store: Store, plan: Plan) -> Check:
         if hashlib.sha256(canonical(content).encode()).hexdigest()[:24] != job.key:
             faults.append(f"{label(job)}: its inputs are not those of its key")
     return checked("jobs are recorded whole, under the hash of their inputs", len(plan.jobs), faults)
-
-
-def label(job: Job) -> str:
-    at = "" if job.checkpoint is None else f" checkpoint {job.checkpoint}"
-    return f"{job.stage} {job.arm} seed {job.seed}{at}"
 
 
 class Questions:

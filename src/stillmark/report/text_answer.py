@@ -5,6 +5,7 @@ where that is unknown or has no overlap, at the end of training. Better or worse
 paired difference shows.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,49 +77,64 @@ def sentence_of(conclusion: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
     where = (
         f"At {words.flops(flops)} each, the teacher's work counted," if flops else "At the end of training"
     )
-    text = (f"{where} {pair['student']} takes {text_words.difference(row['bits_per_byte'])} bits per byte against "
-            f"{pair['other']} (95% interval, less is better)")  # fmt: skip
+    text = (f"{where} {pair['student']} less {pair['other']} is {text_words.difference(row['bits_per_byte'])} "
+            "bits per byte")  # fmt: skip
     if row["kl_per_token"] is not None:
-        text += f", and its KL to {conclusion['judge']} differs by {text_words.difference(row['kl_per_token'])} nats a token"
-    return f"{text}. {ratio_sentence(pair)}"
+        text += (
+            f" and {text_words.difference(row['kl_per_token'])} nats a token in KL to {conclusion['judge']}"
+        )
+    return f"{text} (95% intervals; below 0 the student is better). {ratio_sentence(pair)}"
 
 
-def ratio_of(pair: Mapping[str, Any], measure: str, at: str, boundary: str) -> Mapping[str, Any] | None:
-    found = (row for row in pair["ratios"]
-             if (row["measure"], row["at"], row["boundary"]) == (measure, at, boundary))  # fmt: skip
-    return next(found, None)
+def telling_ratio(pair: Mapping[str, Any], measure: str) -> Mapping[str, Any] | None:
+    """Of the ratios at either side's end, the one that says most: a number, else the bound that is farther from 1.
+
+    Both sides get to the worse of the two ends, so a number is to be had there if anywhere.
+    """
+    rows: list[Mapping[str, Any]] = [
+        row for row in pair["ratios"] if (row["measure"], row["boundary"]) == (measure, FAIR)
+    ]
+    exact = [row for row in rows if row["value"] is not None]
+    if exact:
+        return max(exact, key=lambda row: float(row["quality"]))
+    bounds = [row for row in rows if row["bound"]]
+    return max(bounds, key=lambda row: abs(math.log(row["bound"])), default=rows[0] if rows else None)
 
 
 def ratio_sentence(pair: Mapping[str, Any]) -> str:
-    """How much compute the other needs for the same bits per byte: at the end of whichever side ends worse."""
-    ends = [ratio_of(pair, "bits_per_byte", at, FAIR) for at in ("other's end", "student's end")]
-    rows = [row for row in ends if row is not None and row["value"] is not None]
-    # at the worse of both ends the two sides get there, so a number can be given
-    row = max(
-        rows, key=lambda row: row["quality"], default=next((row for row in ends if row is not None), None)
-    )
+    """How much compute the other needs for the same bits per byte."""
+    row = telling_ratio(pair, "bits_per_byte")
     if row is None or row["text"] == words.UNKNOWN:
         return "How much compute each needs for the same bits per byte is unknown."
-    return (f"For {text_words.value('bits_per_byte', row['quality'])} bits per byte, where {row['at'].replace('other', pair['other']).replace('student', pair['student'])} is, "
-            f"{pair['other']} needs {text_words.ratio(row)} ({words.ratio_limits(row)}) the compute of {pair['student']} "
-            f"(boundary {FAIR}).")  # fmt: skip
+    end = pair["other"] if row["at"] == "other's end" else pair["student"]
+    return (f"For the {text_words.value('bits_per_byte', row['quality'])} bits per byte with which {end} ends, "
+            f"{pair['other']} needs {words.ratio(row)} the compute of {pair['student']} "
+            f"(95% interval: {words.ratio_limits(row)}; boundary {FAIR}).")  # fmt: skip
 
 
 def details_of(conclusion: Mapping[str, Any], pair: Mapping[str, Any]) -> list[str]:
     arms = {arm["arm"]: arm for arm in conclusion["arms"]}
     student, other = arms[pair["student"]], arms[pair["other"]]
-    lines = [
-        f"{arm['arm']} ends at {text_words.estimate('bits_per_byte', arm['scores']['bits_per_byte'])} bits per byte, "
-        f"perplexity {text_words.estimate('perplexity', arm['scores']['perplexity'])}"
-        + (f", KL {text_words.estimate('kl_per_token', arm['scores']['kl_per_token'])}" if arm["role"] != "teacher" else "")
-        + "."
-        for arm in [student, other, *(arm for arm in conclusion["arms"] if arm["role"] == "teacher")]
-    ]  # fmt: skip
+    teachers = [arm for arm in conclusion["arms"] if arm["role"] == "teacher"]
+    lines = [score_line(arm) for arm in [student, other, *teachers]]
     lines += [spent_line(pair)]
     lines += gap_lines(student, other, conclusion["judge"])
     lines += unknown_lines(student)
     lines.append(seeds_line(conclusion, student))
     return lines
+
+
+def score_line(arm: Mapping[str, Any]) -> str:
+    """An arm's measures at its end."""
+    scores = arm["scores"]
+    text = (f"{arm['arm']} {'ends' if arm['loss'] else 'is'} at "
+            f"{text_words.estimate('bits_per_byte', scores['bits_per_byte'])} bits per byte, perplexity "
+            f"{text_words.estimate('perplexity', scores['perplexity'])}")  # fmt: skip
+    if scores["kl_per_token"] is not None and arm["role"] != "teacher":
+        text += (
+            f", KL to the teacher {text_words.estimate('kl_per_token', scores['kl_per_token'])} nats a token"
+        )
+    return text + "."
 
 
 def spent_line(pair: Mapping[str, Any]) -> str:
@@ -151,13 +167,11 @@ def gap_lines(student: Mapping[str, Any], other: Mapping[str, Any], judge: str |
 
 def unknown_lines(student: Mapping[str, Any]) -> list[str]:
     """Boundaries without a number, and why."""
-    by_reason: dict[str, list[str]] = {}
-    for boundary, reason in student["unknown"].items():
-        by_reason.setdefault(reason, []).append(boundary)
-    if not by_reason:
+    if not student["unknown"]:
         return []
-    reasons = "; ".join(f"{', '.join(boundaries)}: {reason}" for reason, boundaries in by_reason.items())
-    return [f"No number is given under these boundaries: {reasons}."]
+    reasons = dict.fromkeys(part for reason in student["unknown"].values() for part in reason.split("; "))
+    return [f"Under the boundaries {', '.join(student['unknown'])} no number is given, and none is taken for 0: "
+            f"{'; '.join(reasons)}."]  # fmt: skip
 
 
 def seeds_line(conclusion: Mapping[str, Any], student: Mapping[str, Any]) -> str:

@@ -31,12 +31,14 @@ def text_chart(conclusion: Mapping[str, Any]) -> alt.HConcatChart | None:
     )  # fmt: skip
     return (
         alt.hconcat(*panels, spacing=30)
+        .resolve_scale(color="independent", shape="independent")  # shared ones would take the panels' missing legends
+        .resolve_legend(color="independent", shape="independent")
         .properties(title=heading, background="#ffffff", padding=14)
         .configure(font=FONT)
         .configure_view(stroke=None)
         .configure_axis(labelColor=MUTED, titleColor=INK, gridColor=GRID, domainColor=MUTED, tickColor=MUTED,
                         labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
-        .configure_legend(labelFontSize=12.5, labelColor=INK, title=None, symbolSize=80)
+        .configure_legend(labelFontSize=12.5, labelColor=INK, title=None, symbolSize=80, symbolOpacity=1)
         .configure_title(anchor="start", color=INK)
     )  # fmt: skip
 

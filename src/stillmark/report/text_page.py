@@ -11,7 +11,7 @@ from stillmark.report.page import BOUNDARY_TITLES, provenance_rows, rendered
 from stillmark.report.parts import PART_WORDS, Tile, ledger_bars
 from stillmark.report.reading import COUNTING
 from stillmark.report.style import ROLE_WORDS, styles_of
-from stillmark.report.text_answer import FAIR, at_equal_compute, chosen_pair, ratio_of, text_answer_of
+from stillmark.report.text_answer import FAIR, at_equal_compute, chosen_pair, telling_ratio, text_answer_of
 from stillmark.report.text_tables import text_tables_of
 
 SCRIPTS = ("chart.js", "points.js", "text_page.js")
@@ -57,23 +57,15 @@ def tiles(conclusion: Mapping[str, Any]) -> list[Tile]:
     for measure, label in (("bits_per_byte", "bits per byte"), ("kl_per_token", "KL to the teacher")):
         if row[measure] is not None:
             text = text_words.difference(row[measure])
+            limits = text.partition(" (")[2].rstrip(")") or "no interval"
             made.append(Tile(label=f"{label} against {pair['other']}", value=text.split(" (")[0],
-                             note=f"95%: {text.partition(' (')[2].rstrip(')') or 'no interval'}; {where}; less is better",
-                             link="how-pairs"))  # fmt: skip
+                             note=f"95%: {limits}; {where}; less is better", link="how-pairs"))  # fmt: skip
     for measure, label in (("bits_per_byte", "bits per byte"), ("kl_per_token", "KL")):
-        ratio = best_known_ratio(pair, measure)
-        if ratio is not None:
+        ratio = telling_ratio(pair, measure)
+        if ratio is not None and ratio["text"] != words.UNKNOWN:
             made.append(Tile(label=f"compute {pair['other']} needs, equal {label}", value=text_words.ratio(ratio),
                              note=f"95%: {words.ratio_limits(ratio)}; boundary: {FAIR}", link="how-ratio"))  # fmt: skip
     return made
-
-
-def best_known_ratio(pair: Mapping[str, Any], measure: str) -> Mapping[str, Any] | None:
-    """The ratio where both sides get there, else what is known of it."""
-    rows = [ratio_of(pair, measure, at, FAIR) for at in ("other's end", "student's end")]
-    known = [row for row in rows if row is not None and row["text"] != words.UNKNOWN]
-    exact = [row for row in known if row["value"] is not None]
-    return max(exact, key=lambda row: row["quality"], default=known[0] if known else None)
 
 
 def ratio_grid(conclusion: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -111,7 +103,8 @@ def ratio_cell(row: Mapping[str, Any]) -> dict[str, Any]:
         )
         effect = "saves" if is_less else "costs" if is_more else "unclear"
     return {"boundary": row["boundary"], "value": text_words.ratio(row), "effect": effect,
-            "limits": words.ratio_limits(row) if is_known else "not recorded", "notes": "; ".join(row["notes"])}  # fmt: skip
+            "limits": words.ratio_limits(row) if is_known else "not recorded",
+            "notes": "; ".join(row["notes"])}  # fmt: skip
 
 
 def chart_data(conclusion: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,9 @@ from typing import Any
 from stillmark.report import text_words, words
 from stillmark.report.ledger_tables import ledger_table, stages_table
 from stillmark.report.table import Cell, Column, Table, number, word
-from stillmark.report.text_words import MEASURES, TITLES
+from stillmark.report.text_words import COMPARED, HEADINGS, MEASURES, TITLES
 
 NOTHING = {"value": None, "low": None, "high": None}
-COMPARED = ("bits_per_byte", "kl_per_token")
 
 
 def text_tables_of(conclusion: Mapping[str, Any]) -> list[Table]:
@@ -33,12 +32,11 @@ def texts(*pairs: tuple[str, str]) -> list[Column]:
     return [Column(name=name, title=title, is_number=False) for name, title in pairs]
 
 
-def measure_columns(names: tuple[str, ...] = MEASURES, suffix: str = " (95% interval)") -> list[Column]:
+def measure_columns(names: tuple[str, ...] = MEASURES) -> list[Column]:
     """A measure's value with its interval, and its limits for the CSV."""
     columns = []
     for name in names:
-        title = TITLES[name][0].upper() + TITLES[name][1:]
-        columns.append(Column(name=name, title=title + suffix))
+        columns.append(Column(name=name, title=HEADINGS[name]))
         columns += [Column(name=f"{name}_{end}", title="") for end in ("low", "high")]
     return columns
 
@@ -79,25 +77,27 @@ def arms_table(conclusion: Mapping[str, Any]) -> Table:
             )
         )  # fmt: skip
     return Table(name="arms", title="Arms", columns=tuple(columns), rows=tuple(rows),
-                 note="At the end of training, over all held-out sequences and seeds; less is better in each measure. "
-                 "FLOPs: mean over seeds, counted, by boundary; unknown where a given model's making would count.")  # fmt: skip
+                 note="At the end of training, over all held-out sequences and seeds, with 95% intervals; less is "
+                 "better. FLOPs: mean over seeds, counted, by boundary; unknown where a given model's making would "
+                 "count.")  # fmt: skip
 
 
 def sources_table(conclusion: Mapping[str, Any]) -> Table:
     columns = [*texts(("arm", "Arm"), ("source", "Source")), Column(name="sequences", title="Sequences"),
                *measure_columns()]  # fmt: skip
     rows = [
-        (word(arm["arm"]), word(row["source"]), number(row["sequences"], words.count(row["sequences"])), *measure_cells(row))
+        (word(arm["arm"]), word(row["source"]), number(row["sequences"], words.count(row["sequences"])),
+         *measure_cells(row))
         for arm in conclusion["arms"]
         for row in arm["by_source"]
     ]  # fmt: skip
     return Table(name="sources", title="By source of the held-out text", columns=tuple(columns), rows=tuple(rows),
-                 note="At the end of training. One sequence alone has no interval.")  # fmt: skip
+                 note="At the end of training, with 95% intervals; one sequence alone has none.")  # fmt: skip
 
 
 def seeds_table(conclusion: Mapping[str, Any]) -> Table:
     columns = texts(("arm", "Arm"), ("seed", "Seed"))
-    columns += [Column(name=name, title=TITLES[name][0].upper() + TITLES[name][1:]) for name in MEASURES]
+    columns += [Column(name=name, title=HEADINGS[name]) for name in MEASURES]
     rows = []
     for arm in conclusion["arms"]:
         for row in arm["by_seed"]:
@@ -113,9 +113,9 @@ def seeds_table(conclusion: Mapping[str, Any]) -> Table:
 def differences_table(conclusion: Mapping[str, Any]) -> Table:
     """Students against the others: at the end, over all text and by source, and at equal compute."""
     columns = texts(
-        ("student", "Student"), ("other", "Against"), ("role", "Role"), ("when", "When"), ("source", "Source")
+        ("student", "Student"), ("other", "Against"), ("role", ""), ("when", "When"), ("source", "Source")
     )
-    columns += measure_columns(COMPARED, ": difference (95% interval)")
+    columns += measure_columns(COMPARED)
     rows = []
     for pair in conclusion["pairs"]:
         head = (word(pair["student"]), word(pair["other"]), word(pair["role"]))
@@ -127,8 +127,8 @@ def differences_table(conclusion: Mapping[str, Any]) -> Table:
         rows.append((*head, word("at the end of training"), word("all"), *difference_cells(pair["final"])))
         for row in pair["final_by_source"]:
             rows.append((*head, word("at the end of training"), word(row["source"]), *difference_cells(row)))
-    return Table(name="differences", title="Students against the others", columns=tuple(columns), rows=tuple(rows),
-                 note="The student's value less the other's: below 0 the student is better. Paired by sequence and "
+    return Table(name="differences", title="Students less the others", columns=tuple(columns), rows=tuple(rows),
+                 note="Differences with 95% intervals: below 0 the student is better. Paired by sequence and "
                  "seed. Equal compute: the most that both sides reach within the boundary.")  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def along_table(conclusion: Mapping[str, Any]) -> Table:
     columns = texts(("student", "Student"), ("other", "Against"), ("boundary", "Boundary"))
     columns += [
         Column(name="flops", title="FLOPs each"),
-        *measure_columns(COMPARED, ": difference (95% interval)"),
+        *measure_columns(COMPARED),
     ]
     rows = [
         (word(pair["student"]), word(pair["other"]), word(boundary),
@@ -146,7 +146,8 @@ def along_table(conclusion: Mapping[str, Any]) -> Table:
         for row in pair["along"][boundary]
     ]  # fmt: skip
     return Table(name="along", title="Differences at equal compute, along the curve", columns=tuple(columns),
-                 rows=tuple(rows), note="Below 0 the student is better. Between checkpoints each side is interpolated "
+                 rows=tuple(rows), note="Student less other, 95% intervals: below 0 the student is better. "
+                 "Between checkpoints each side is interpolated "
                  "in log compute; boundaries and compute that one side lacks are left out.")  # fmt: skip
 
 
@@ -181,11 +182,13 @@ def ratios_table(conclusion: Mapping[str, Any]) -> Table:
 
 def matched_table(conclusion: Mapping[str, Any]) -> Table:
     columns = texts(
-        ("student", "Student"), ("other", "Against"), ("match", "Given"), ("boundary", "Boundary")
+        ("student", "Student"), ("other", "Against"), ("match", "Matched"), ("boundary", "Boundary")
     )
-    columns += [Column(name="student_flops", title="Student's FLOPs"), Column(name="other_flops", title="Other's FLOPs"),
-                Column(name="student_tokens", title="Student's tokens"), Column(name="other_tokens", title="Other's tokens"),
-                Column(name="other_over_student", title="Matched amount, other over student")]  # fmt: skip
+    columns += [Column(name="student_flops", title="Student's FLOPs"),
+                Column(name="other_flops", title="Other's FLOPs"),
+                Column(name="student_tokens", title="Student's tokens"),
+                Column(name="other_tokens", title="Other's tokens"),
+                Column(name="other_over_student", title="Other over student")]  # fmt: skip
     rows = []
     for pair in conclusion["pairs"]:
         spent = pair["spent"]
@@ -196,7 +199,7 @@ def matched_table(conclusion: Mapping[str, Any]) -> Table:
             rows.append(
                 (
                     word(pair["student"]), word(pair["other"]),
-                    word(text_words.MATCH_WORDS[pair["match"]] if pair["match"] else None), word(boundary),
+                    word(pair["match"] and pair["match"].replace("_", " ")), word(boundary),
                     number(first, words.flops(first)), number(second, words.flops(second)),
                     number(spent["student"]["tokens"], words.count(spent["student"]["tokens"])),
                     number(spent["other"]["tokens"], words.count(spent["other"]["tokens"])),
@@ -204,11 +207,13 @@ def matched_table(conclusion: Mapping[str, Any]) -> Table:
                 )
             )  # fmt: skip
     return Table(name="matched", title="What both sides spent", columns=tuple(columns), rows=tuple(rows),
-                 note="To the end of training, counted, mean over seeds.")  # fmt: skip
+                 note="To the end of training, counted, mean over seeds. Other over student: of what was to be "
+                 "matched, under the boundary in which it is.")  # fmt: skip
 
 
 def gap_table(conclusion: Mapping[str, Any]) -> Table:
-    columns = [*texts(("arm", "Arm"), ("measure", "Measure")), Column(name="share", title="Share of the gap closed (95% interval)"),
+    columns = [*texts(("arm", "Arm"), ("measure", "Measure")),
+               Column(name="share", title="Share of the gap closed (95% interval)"),
                Column(name="share_low", title=""), Column(name="share_high", title="")]  # fmt: skip
     rows = []
     for arm in conclusion["arms"]:
@@ -218,8 +223,9 @@ def gap_table(conclusion: Mapping[str, Any]) -> Table:
             rows.append((word(arm["arm"]), word(TITLES[measure]), number(known["value"], text),
                          number(known["low"], ""), number(known["high"], "")))  # fmt: skip
     return Table(name="gap", title=f"The way to {conclusion['judge'] or 'a teacher'}", columns=tuple(columns),
-                 rows=tuple(rows), note="(First checkpoint less end) over (first checkpoint less teacher): each arm's "
-                 "own first checkpoint, so arms whose first checkpoints differ start from different points.")  # fmt: skip
+                 rows=tuple(rows), note="(First checkpoint less end) over (first checkpoint less teacher): each "
+                 "arm's own first checkpoint, so arms whose first checkpoints differ start from "
+                 "different points.")  # fmt: skip
 
 
 def curve_table(conclusion: Mapping[str, Any]) -> Table:
@@ -239,4 +245,5 @@ def curve_table(conclusion: Mapping[str, Any]) -> Table:
         for point in arm["curve"]
     ]  # fmt: skip
     return Table(name="curve", title="The curve's points", columns=tuple(columns), rows=tuple(rows),
-                 note="As measured at each checkpoint, over seeds; FLOPs: mean over seeds.")  # fmt: skip
+                 note="As measured at each checkpoint, over seeds, with 95% intervals; FLOPs: mean over "
+                 "seeds.")  # fmt: skip

@@ -9,12 +9,13 @@ from rich.table import Table
 
 from stillmark.report import text_tables, words
 from stillmark.report.table import Table as ReportTable
+from stillmark.report.text_words import COMPARED, MEASURES
 
 # (table, the columns of it that are shown)
 SHOWN = (
-    (text_tables.arms_table, ("arm", "params", *text_tables.MEASURES, "flops_student", "flops_generation")),
-    (text_tables.sources_table, ("arm", "source", "sequences", *text_tables.MEASURES)),
-    (text_tables.differences_table, ("student", "other", "when", "source", *text_tables.COMPARED)),
+    (text_tables.arms_table, ("arm", "params", *MEASURES, "flops_student", "flops_generation")),
+    (text_tables.sources_table, ("arm", "source", "sequences", *MEASURES)),
+    (text_tables.differences_table, ("student", "other", "when", "source", *COMPARED)),
     (
         text_tables.ratios_table,
         ("student", "other", "measure", "at", "quality", "boundary", "ratio", "ratio_low"),

@@ -6,10 +6,16 @@ from typing import Any
 from stillmark.report import words
 
 MEASURES = ("bits_per_byte", "perplexity", "kl_per_token")
+COMPARED = ("bits_per_byte", "kl_per_token")  # that differences and ratios are worked out of
 TITLES = {
     "bits_per_byte": "bits per byte",
     "perplexity": "perplexity",
     "kl_per_token": "KL to the teacher, nats a token",
+}
+HEADINGS = {
+    "bits_per_byte": "Bits per byte",
+    "perplexity": "Perplexity",
+    "kl_per_token": "KL, nats a token",
 }
 MATCH_WORDS = {
     "tokens": "the same number of training tokens",
@@ -23,7 +29,9 @@ def value(measure: str, number: float | None) -> str:
     """`1.234` bits per byte or nats, `56.1` of perplexity."""
     if number is None:
         return words.UNKNOWN
-    return words.plain(number, 4) if measure == "perplexity" else f"{number:.3f}"
+    if measure != "perplexity":
+        return f"{number:.3f}"
+    return f"{number:#.4g}" if number < 1000 else words.count(number)
 
 
 def estimate(measure: str, row: Mapping[str, Any] | None) -> str:

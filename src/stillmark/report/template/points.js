@@ -6,6 +6,7 @@ let opened = () => {}; // what a click on a mark does
 
 function listen(open) { // to the chart that was just drawn
   opened = open || (() => {});
+  point(-1); // the record of a mark that is no longer there
   const svg = find("#chart svg");
   svg.addEventListener("pointermove", (event) => point(nearest(svg, event)));
   svg.addEventListener("pointerleave", () => point(-1));

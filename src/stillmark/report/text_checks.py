@@ -1,0 +1,158 @@
+"""Checks of a text study's store against itself, with no model and no text.
+
+What a model makes of a sequence can be worked out again only with its weights and the text, which a store does not
+hold: that is said as "not checked". All else hangs together: every checkpoint is scored on the same sequences; their
+lengths follow from the counted FLOPs, for models of every size alike; and sums are what ledger and study say.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from stillmark.analysis.lineage import Lineage
+from stillmark.compute.flops import forward_flops
+from stillmark.compute.model_shape import ModelShape
+from stillmark.plan import Job
+from stillmark.records import Store, TextScore
+from stillmark.report.checks import Check, checked, label
+from stillmark.study.schema import Text
+
+ROUNDING = 1e-3  # nats a token by which a divergence summed in float32 may lie below 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a sequence is, apart from what a model makes of it."""
+
+    index: int
+    tokens: int  # that are scored
+    num_bytes: int
+    source: str | None
+    read: int | None  # tokens read, from the FLOPs; None: no whole number of tokens takes them
+
+
+def check_text(store: Store, lineage: Lineage) -> list[Check]:
+    """All checks of the scores of held-out text."""
+    jobs = [job for job in lineage.plan.jobs.values() if job.stage == "evaluate"]
+    scores = {job.key: store.text_scores(job.key) for job in jobs}
+    num_scores = sum(len(rows) for rows in scores.values())
+    sequences: list[str] = []
+    values: list[str] = []
+    flops: list[str] = []
+    for job in jobs:
+        sequences += sequence_faults(lineage, job, scores[job.key], jobs, scores)
+        values += [f"{label(job)}, sequence {row.index}: {fault}" for row in scores[job.key]
+                   for fault in value_faults(lineage, job, row)]  # fmt: skip
+        flops += flops_faults(store, lineage, job, scores[job.key])
+    captures = [
+        job for job in lineage.plan.jobs.values() if job.stage == "capture" and job.inputs["split"] == "test"
+    ]
+    for job in captures:
+        flops += capture_faults(store, lineage, job, jobs, scores)
+    return [
+        checked("every held-out sequence is scored, once, and is the same for every model", num_scores, sequences),
+        checked("likelihoods and divergences are possible ones", num_scores, values),
+        checked("FLOPs of reading the held-out text, counted again", len(jobs) + len(captures), flops),
+        Check(
+            name="likelihoods and divergences, scored again", outcome="not checked", num_checked=0, is_expected=True,
+            details=("needs the weights of every checkpoint and the text; records.sqlite names both by hash alone",),
+        ),
+        Check(
+            name="the teacher's FLOPs beside training, counted again", outcome="not checked", num_checked=0,
+            is_expected=True, details=("needs the training text: what each batch held is not recorded",),
+        ),
+    ]  # fmt: skip
+
+
+def facts_of(shape: ModelShape, rows: list[TextScore], longest: int) -> list[Facts]:
+    return [
+        Facts(index=row.index, tokens=row.tokens, num_bytes=row.num_bytes, source=row.source,
+              read=tokens_read(shape, row, longest))
+        for row in rows
+    ]  # fmt: skip
+
+
+def tokens_read(shape: ModelShape, row: TextScore, longest: int) -> int | None:
+    """The number of tokens whose forward pass takes the row's FLOPs: a bisection, as FLOPs rise with tokens."""
+    low, high = max(1, row.tokens), longest
+    while low <= high:
+        middle = (low + high) // 2
+        found = forward_flops(shape, tokens=middle, scored_tokens=row.tokens)
+        if found == row.flops:
+            return middle
+        low, high = (middle + 1, high) if found < (row.flops or 0) else (low, middle - 1)
+    return None
+
+
+def context_of(lineage: Lineage, job: Job) -> int:
+    spec = lineage.study.tasks[lineage.study.task_of(job.arm)]
+    assert isinstance(spec, Text), job.arm
+    return spec.context_tokens
+
+
+def sequence_faults(
+    lineage: Lineage, job: Job, rows: list[TextScore], jobs: list[Job], scores: dict[str, list[TextScore]]
+) -> Iterator[str]:
+    """Against the study's counts, and against the first evaluation of the same task."""
+    task = lineage.study.task_of(job.arm)
+    spec = lineage.study.tasks[task]
+    assert isinstance(spec, Text), task
+    assert spec.resolved is not None, task
+    if [row.index for row in rows] != list(range(spec.resolved.test_sequences)):
+        yield f"{label(job)}: {len(rows)} sequences, not the {spec.resolved.test_sequences} of the study"
+        return
+    facts = facts_of(lineage.plan.shape(job.arm), rows, spec.context_tokens)
+    scored, read = sum(row.tokens for row in rows), sum(fact.read or 0 for fact in facts)
+    if (scored, read) != (spec.resolved.test_loss_tokens, spec.resolved.test_tokens):
+        yield (f"{label(job)}: {scored:,} scored of {read:,} tokens read, the study has "
+               f"{spec.resolved.test_loss_tokens:,} of {spec.resolved.test_tokens:,}")  # fmt: skip
+    first = next(other for other in jobs if lineage.study.task_of(other.arm) == task)
+    known = facts_of(lineage.plan.shape(first.arm), scores[first.key], spec.context_tokens)
+    for one, other in zip(known, facts, strict=False):
+        if other.read is None:
+            yield f"{label(job)}, sequence {other.index}: no number of tokens takes its FLOPs"
+        elif one != other:
+            yield f"{label(job)}, sequence {other.index}: is not the sequence that {label(first)} was scored on"
+
+
+def value_faults(lineage: Lineage, job: Job, row: TextScore) -> Iterator[str]:
+    """Log-likelihoods are at most 0, divergences at least 0, and a teacher's from itself 0."""
+    if row.nats > 0:
+        yield f"a log-likelihood of {row.nats} is above 0"
+    kl = row.teacher_kl_nats
+    if (kl is None) != (lineage.plan.judge is None):
+        yield "has no divergence from the teacher" if kl is None else "has a divergence, but no teacher"
+    if kl is not None and kl < -ROUNDING * row.tokens:
+        yield f"a divergence of {kl} is below 0"
+    if kl is not None and job.arm == lineage.plan.judge and abs(kl) > ROUNDING * row.tokens:
+        yield f"the teacher's divergence from itself is {kl}"
+
+
+def flops_faults(store: Store, lineage: Lineage, job: Job, rows: list[TextScore]) -> Iterator[str]:
+    """The ledger against the rows' FLOPs and the tokens that follow from them."""
+    facts = facts_of(lineage.plan.shape(job.arm), rows, context_of(lineage, job))
+    counted = (sum(row.flops or 0 for row in rows), sum(fact.read or 0 for fact in facts))
+    yield from ledger_fault(store, job, counted)
+
+
+def capture_faults(
+    store: Store, lineage: Lineage, job: Job, jobs: list[Job], scores: dict[str, list[TextScore]]
+) -> Iterator[str]:
+    """The teacher's reading of the held-out text, by formula from the sequences' lengths."""
+    task = lineage.study.task_of(job.arm)
+    first = next((other for other in jobs if lineage.study.task_of(other.arm) == task), None)
+    if first is None:
+        return
+    facts = facts_of(lineage.plan.shape(first.arm), scores[first.key], context_of(lineage, job))
+    shape = lineage.plan.shape(job.arm)
+    flops = sum(
+        forward_flops(shape, tokens=fact.read, scored_tokens=fact.tokens) for fact in facts if fact.read
+    )
+    yield from ledger_fault(store, job, (flops, sum(fact.read or 0 for fact in facts)))
+
+
+def ledger_fault(store: Store, job: Job, counted: tuple[int, int]) -> Iterator[str]:
+    entries = store.ledger(job.key)
+    recorded = (sum(entry.flops or 0 for entry in entries), sum(entry.tokens or 0 for entry in entries))
+    if recorded != counted:
+        yield (f"{label(job)}: the ledger has {recorded[0]:,} FLOPs of {recorded[1]:,} tokens, counted "
+               f"{counted[0]:,} of {counted[1]:,}")  # fmt: skip
