@@ -22,7 +22,7 @@ TOKENIZER = word_tokenizer(WORDS)
 STUDENT = ModelSpec(
     hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=24
 )
-TEACHER = ModelSpec(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=40)
+TEACHER = ModelSpec(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=40)
 
 
 def training(loss: str = "cross_entropy", processes: Processes | None = None, **changes: object) -> Training:

@@ -73,6 +73,7 @@ def test_loss_is_on_the_response_alone_and_aligned():
         {"loss": "cross_entropy"},
         {"loss": "forward_kl"},
         {"loss": "forward_kl", "packing": True},
+        {"loss": "forward_kl", "hidden_states": {"weight": 0.5}},
         {"loss": "forward_kl", "lora": {"rank": 3}},
         {"lora": {"rank": 3}, "packing": True, "gradient_checkpointing": True},
     ],
@@ -94,6 +95,10 @@ def test_resumed_training_is_bit_for_bit_the_same(tmp_path: Path, recipe: dict[s
         assert torch.equal(weight, second.averaged_weights()[name]), name
     for mine, theirs in zip(second.parameters, whole.parameters, strict=True):
         assert torch.equal(mine, theirs)
+    assert (
+        len(whole.names) == len(whole.averaged_weights()) + len(whole.objective.parameters())
+        or "lora" in recipe
+    )
 
 
 def test_average_has_the_power_law_profile():

@@ -10,7 +10,10 @@ MATMUL_ROUNDS = 8
 
 
 def matmul_peak(device: torch.device) -> float:
-    """FLOPs a second of a float32 product of 1,024-wide matrices: the best of eight, on the threads in use."""
+    """FLOPs a second of a float32 product of 1,024-wide matrices: the best of eight, on the threads in use.
+
+    On a machine that others keep busy this is what they leave, and an MFU over it is of what was left.
+    """
     return measured_peak(str(device), torch.get_num_threads())
 
 

@@ -80,6 +80,9 @@ class Training:
             lora = counted_lora(self.model, self.shape, recipe.lora.rank)
         self.formula = training_formula(self.model, self.shape, lora, recipe.gradient_checkpointing)
         self.objective.bind(self.model)
+        if self.processes.is_sharded and self.objective.parameters():
+            raise UserError("hidden_states: projectors are not trained beside sharded weights (FSDP)",
+                            hint="launch without FSDP: each process then holds the whole student")  # fmt: skip
         self.judged = self.processes.shard(Judged(self.model, self.objective))
         trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         trained += zip(self.objective.state(), self.objective.parameters(), strict=True)

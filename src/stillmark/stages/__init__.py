@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 
+from stillmark.distill.speed import matmul_peak
 from stillmark.plan import Job, Plan
 from stillmark.provenance import provenance
 from stillmark.records import Store
@@ -23,7 +24,10 @@ def do_job(job: Job, plan: Plan, store: Store, report: Report = lambda fraction:
     """Carries out a job whose needs are finished, and marks it finished."""
     torch.set_num_threads(plan.study.threads or os.cpu_count() or 1)
     torch.use_deterministic_algorithms(True)
-    store.begin_job(job.key, job.stage, job.inputs, {**provenance(), "threads": torch.get_num_threads()})
+    machine = {**provenance(), "threads": torch.get_num_threads()}
+    if job.stage == "train":  # what the FLOPs and seconds of its ledger entries are held against: the MFU
+        machine["matmul_flops_per_second"] = matmul_peak(torch.device("cpu"))
+    store.begin_job(job.key, job.stage, job.inputs, machine)
     is_text = plan.study.is_text
     stages = {
         "adopt": adopt, "train": train, "generate": generate, "capture": capture,
