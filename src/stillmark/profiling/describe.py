@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from stillmark.compute.gguf_file import read_gguf
 from stillmark.compute.shapes import read_config, shape_from_config
 from stillmark.errors import UserError, did_you_mean
-from stillmark.compute.gguf_file import read_gguf
 from stillmark.profiling.workload import ModelFacts
 
 BYTES_PER_WEIGHT = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
