@@ -47,6 +47,10 @@ def distill_command(
         typer.Option(help="Also train a vanilla model: tokens, steps, compute or compute_with_teacher."),
     ] = None,
     gguf: Annotated[bool, typer.Option("--gguf", help="Also write student.gguf.")] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(help="Log steps to trackio, mlflow, wandb or tensorboard; again for more."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[int | None, typer.Option(help="Threads; all cores if not given.", min=1)] = None,
     out: Annotated[Path, typer.Option(help="Folder for the model, its card and the records.")] = Path(
@@ -63,7 +67,7 @@ def distill_command(
         intermediate_size=intermediate, hidden_size=hidden, text=text, prompt=prompt, response=response,
         method=method, learning_rate=learning_rate, batch_samples=batch, context_tokens=context,
         held_out_share=held_out, seed=seed, logit_cache_k=logit_cache, lora_rank=lora, control=control,
-        threads=threads,
+        threads=threads, track=tuple(track or ()),
     )  # fmt: skip
     with resumable():
         folder = distil(request, epochs=epochs, out=out, write_gguf=gguf)

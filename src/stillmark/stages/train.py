@@ -9,8 +9,10 @@ import torch
 from stillmark.compute.flops import forward_flops
 from stillmark.distill.objective import CachedTeacher, LiveTeacher, Objective
 from stillmark.distill.on_policy import OnPolicyText
+from stillmark.distill.speed import matmul_peak
 from stillmark.distill.spent import Spent
 from stillmark.distill.text import IGNORED, CorpusText, TaskText, TextPair, TextSource, TraceText
+from stillmark.distill.trackers import TrainingLog, start_trackers
 from stillmark.distill.train import Training
 from stillmark.errors import UserError
 from stillmark.models.build import build_model, save_model
@@ -56,6 +58,7 @@ def train(job: Job, plan: Plan, store: Store, report: Any) -> None:
         spent=spent,
         seed=job.seed,
     )
+    log = training.on_step = tracked(job, plan, store)
     folder = model_folder(store, job.key)
     if done:
         training.load(folder / f"{done[-1].index}-{STATE_FILE}", recorded_counts(store, job.key, done[-1]))
@@ -63,6 +66,19 @@ def train(job: Job, plan: Plan, store: Store, report: Any) -> None:
         record_checkpoint(job, training, index, folder, store)
         report(training.spent.train_flops / arm.training.train_flops)
     (folder / f"{arm.training.checkpoints - 1}-{STATE_FILE}").unlink(missing_ok=True)
+    if log:
+        log.close()
+
+
+def tracked(job: Job, plan: Plan, store: Store) -> TrainingLog | None:
+    """What tells the study's trackers of each step; None where it names none."""
+    if not plan.study.track:
+        return None
+    settings = {"study": plan.study.name, "arm": job.arm, "seed": job.seed, "job": job.key}
+    trackers = start_trackers(
+        plan.study.track, project=plan.study.name, settings=settings, folder=store.folder
+    )
+    return TrainingLog(matmul_peak=matmul_peak(torch.device("cpu")), trackers=trackers, stream=None)
 
 
 def starting_model(job: Job, plan: Plan, store: Store) -> Any:

@@ -47,6 +47,7 @@ class DistillRequest:
     lora_rank: int | None = None
     control: str | None = None
     threads: int | None = None
+    track: tuple[str, ...] = ()
 
 
 def distill_study(request: DistillRequest, train_flops: float) -> Study:
@@ -95,6 +96,8 @@ def distill_study(request: DistillRequest, train_flops: float) -> Study:
         },
         "arms": {"teacher": {"kind": "teacher", "model": "teacher"}, "student": student},
     }  # fmt: skip
+    if request.track:
+        raw["track"] = list(request.track)
     if request.threads:
         raw["threads"] = request.threads
     if request.control and is_distilled:

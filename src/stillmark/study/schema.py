@@ -161,6 +161,9 @@ class Study(Strict):
     models: Annotated[dict[Name, AnyModel], Field(min_length=1)]
     arms: Annotated[dict[Name, Arm], Field(min_length=1)]
     conclusion: Conclusion | None = None
+    track: list[Literal["trackio", "mlflow", "wandb", "tensorboard"]] = Field(
+        default=[]
+    )  # each training job a run
 
     @property
     def is_text(self) -> bool:
