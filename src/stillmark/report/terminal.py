@@ -11,6 +11,7 @@ from rich.table import Table
 
 from stillmark.report import words
 from stillmark.report.answer import answer_of
+from stillmark.report.terminal_plot import accuracy_plot, bits_plot
 from stillmark.report.text_answer import text_answer_of
 from stillmark.report.text_terminal import text_terminal_tables
 
@@ -31,6 +32,8 @@ def print_conclusion(conclusion: Mapping[str, Any]) -> None:
         console.print(arms_table(conclusion))
         if conclusion["comparisons"]:
             console.print(ratios_table(conclusion))
+    if picture := bits_plot(conclusion) if is_text else accuracy_plot(conclusion):
+        console.print(f"{escape(picture)}\n", soft_wrap=True)
     console.print(f"[bold]{escape(answer.verdict)}[/] {escape(answer.sentence)}")
     for line in answer.details:
         console.print(f"- {escape(line)}")
