@@ -184,12 +184,13 @@ def test_what_cannot_be_is_refused_in_one_line(text_run: Path, path: str, value:
     assert "Traceback" not in done.stderr
 
 
-def test_distil_hands_out_a_model_with_its_card(text_run: Path, tmp_path: Path):
+@pytest.mark.parametrize("method", ["forward_kl", "gkd"])
+def test_distil_hands_out_a_model_with_its_card(text_run: Path, tmp_path: Path, method: str):
     from transformers import AutoModelForCausalLM
 
     command = ["distill", "--teacher", text_run / "given", "--layers", "2", "--data", text_run / "pairs.jsonl",
                "--prompt", "question", "--response", "answers", "--context", "32", "--batch", "2", "--held-out", "0.2",
-               "--control", "steps", "--threads", "1", "--out", tmp_path / "out"]  # fmt: skip
+               "--control", "steps", "--method", method, "--gguf", "--threads", "1", "--out", tmp_path / "out"]  # fmt: skip
     done = run_stillmark(*command)
     assert done.returncode == 0, done.stderr
     folder = Path(done.stdout.strip().splitlines()[-1])
@@ -198,7 +199,7 @@ def test_distil_hands_out_a_model_with_its_card(text_run: Path, tmp_path: Path):
     card = (folder / "README.md").read_text()
     store = sqlite3.connect(tmp_path / "out" / "records.sqlite")
     (trained,) = store.execute(
-        "SELECT sum(flops) FROM ledger WHERE part IN ('train', 'prune') AND job_key IN "
+        "SELECT sum(flops) FROM ledger WHERE part IN ('train', 'prune', 'generate_student') AND job_key IN "
         "(SELECT job_key FROM ledger WHERE part = 'teacher_forward')"
     ).fetchone()
     assert f"| {trained:.4g} | counted |" in card

@@ -97,11 +97,12 @@ class Training:
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=ADAM_BETAS)
 
-    def run(self, checkpoints: Sequence[float]) -> Iterator[int]:
-        """Trains to each number of train FLOPs in turn and yields its index, ready to be saved."""
-        for index, until in enumerate(checkpoints):
-            if self.spent.train_flops >= until:
-                continue  # recorded before
+    def run(self, checkpoints: Sequence[float], first: int = 0) -> Iterator[int]:
+        """Trains to each number of train FLOPs in turn and yields its index, ready to be saved.
+
+        Those before `first` are saved already. A step that passes two marks is both checkpoints.
+        """
+        for index, until in enumerate(checkpoints[first:], start=first):
             while self.spent.train_flops < until:
                 self.step()
             yield index

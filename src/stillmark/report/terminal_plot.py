@@ -30,7 +30,7 @@ def accuracy_plot(conclusion: Mapping[str, Any], boundary: str = "student") -> s
 
 
 def bits_plot(conclusion: Mapping[str, Any], boundary: str = "generation") -> str:
-    """Bits per byte of held-out text against the FLOPs within a boundary; a model whose FLOPs are unknown is left out."""
+    """Bits per byte of held-out text against FLOPs within a boundary; a model whose FLOPs are unknown is left out."""
     marks = [
         Mark(
             arm=arm["arm"],

@@ -62,7 +62,7 @@ def train(job: Job, plan: Plan, store: Store, report: Any) -> None:
     folder = model_folder(store, job.key)
     if done:
         training.load(folder / f"{done[-1].index}-{STATE_FILE}", recorded_counts(store, job.key, done[-1]))
-    for index in training.run(checkpoint_flops(arm.training)):
+    for index in training.run(checkpoint_flops(arm.training), first=len(done)):
         record_checkpoint(job, training, index, folder, store)
         report(training.spent.train_flops / arm.training.train_flops)
     (folder / f"{arm.training.checkpoints - 1}-{STATE_FILE}").unlink(missing_ok=True)
@@ -194,7 +194,7 @@ def record_checkpoint(job: Job, training: Training, index: int, folder: Path, st
                 samples_seen=spent.samples,
                 tokens=spent.tokens,
                 train_flops=spent.train_flops,
-                loss=spent.loss_sum / spent.loss_tokens,
+                loss=spent.loss_sum / spent.loss_tokens if spent.loss_tokens else None,
                 path=str(checkpoint.relative_to(store.folder)),
                 sha256=sha256,
             )

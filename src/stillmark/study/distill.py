@@ -74,6 +74,8 @@ def distill_study(request: DistillRequest, train_flops: float) -> Study:
         recipe["logit_cache"] = {"k": request.logit_cache_k}
     if request.lora_rank:
         recipe["lora"] = {"rank": request.lora_rank}
+    if "on_policy" in recipe:
+        recipe["on_policy"] = {**recipe["on_policy"], "max_new_tokens": max(1, request.context_tokens // 2)}
     is_distilled = request.method != "sft"
     student: dict[str, Any] = {
         "kind": "distilled" if is_distilled else "vanilla", "model": "student", "recipe": recipe,
