@@ -17,6 +17,7 @@ from stillmark.compute.model_shape import ModelShape
 from stillmark.errors import UserError
 from stillmark.records import canonical
 from stillmark.sizes import Sizes, resolved, with_controls
+from stillmark.study.profile import Profile
 from stillmark.study.recipe import Recipe
 from stillmark.study.schema import GivenModel, PrunedModel, Study, Text
 
@@ -28,7 +29,7 @@ class Job:
     """One stage of one arm and seed. `inputs` and `needs` make its key."""
 
     key: str
-    stage: str  # adopt | train | generate | capture | evaluate
+    stage: str  # adopt | train | generate | capture | evaluate | profile
     arm: str
     seed: int
     inputs: dict[str, Any]
@@ -62,10 +63,15 @@ class Plan:
         self.train_keys: dict[tuple[str, int], str] = {}
         self.generate_keys: dict[tuple[str, int], str] = {}
         self.capture_keys: dict[tuple[str, int], str] = {}  # of the teacher's logits that an arm learns from
+        self.profile_keys: dict[str, str] = {}
         self._refuse_impossible_budgets()
         for seed in study.seeds:
             for arm in self.arms_in_order:
                 self._add_arm(arm, seed)
+        if study.profile:
+            self._refuse_impossible_profiles(study.profile)
+            for arm in study.profile.arms or self.study.arms:
+                self._add_profile(arm, study.profile)
 
     @cached_property
     def arms_in_order(self) -> list[str]:
@@ -247,6 +253,40 @@ class Plan:
                                    flops=reading_flops(self.judge), tokens=found.test_tokens))  # fmt: skip
         self._add("evaluate", name, seed, inputs, needs, checkpoint=inputs["checkpoint"],
                   flops=reading_flops(name), tokens=found.test_tokens)  # fmt: skip
+
+    def _refuse_impossible_profiles(self, profile: Profile) -> None:
+        """Given lengths that a model's window does not hold."""
+        if profile.prompt_tokens is None or profile.new_tokens is None:
+            return
+        asked = profile.prompt_tokens + profile.new_tokens
+        for name in profile.arms or self.study.arms:
+            window = self.config(name).get("max_position_embeddings")
+            if window is not None and asked > window:
+                raise UserError(
+                    f"profile: {profile.prompt_tokens} + {profile.new_tokens} tokens are over the window of arm "
+                    f"`{name}`, {window}"
+                )
+
+    def _add_profile(self, name: str, profile: Profile) -> None:
+        """Measured inference of the arm's last checkpoint, of the first seed: seeds differ in weights, not in speed.
+
+        No FLOPs are predicted: how often the work is repeated is decided while it is measured.
+        """
+        seed = self.study.seeds[0]
+        train_key = self.train_keys[name, seed]
+        needs = [train_key]
+        inputs = profile.model_dump(exclude={"arms", "memory_caps"}) | {
+            "threads": profile.threads or self.study.threads,
+            "memory_cap_bytes": profile.cap_bytes,
+            "checkpoint": self.study.arms[name].checkpoints - 1,
+        }
+        if profile.prompt_tokens is None:
+            needs += [
+                job.key for job in self.jobs.values()
+                if job.stage == "evaluate" and job.needs[0] == train_key and job.checkpoint == inputs["checkpoint"]
+            ]  # fmt: skip
+        key = self._add("profile", name, seed, inputs, needs, flops=0, tokens=0)
+        self.profile_keys[name] = key
 
     @property
     def predicted_flops(self) -> int:

@@ -87,6 +87,7 @@ EFFORT_PER_FLOP = {
     "capture": 1.0,
     "generate": 6.0,
     "evaluate": 8.0,
+    "profile": 0.0,  # its time is not one of FLOPs
 }  # decoding is slower a FLOP; for the bar alone
 
 
@@ -129,13 +130,16 @@ def run_jobs(todo: list[Job], study: Study, folder: Path, workers: int, bar: Bar
 def schedule(
     todo: list[Job], pool: ProcessPoolExecutor, workers: int, look_for_messages: Callable[[], None], bar: Bar
 ) -> None:
-    """Hands out jobs whose needs are finished, evaluations last: others wait for the other stages."""
+    """Hands out jobs whose needs are finished, evaluations last: others wait for the other stages.
+
+    What is measured by the clock must have the machine for itself: profiles come when all else is done, one by one.
+    """
     waiting = {job.key: job for job in todo}
     running: dict[Future[None], Job] = {}
     while waiting or running:
         unfinished = waiting.keys() | {job.key for job in running.values()}
         ready = [job for job in waiting.values() if unfinished.isdisjoint(job.needs)]
-        for job in sorted(ready, key=lambda job: job.stage == "evaluate")[: workers - len(running)]:
+        for job in chosen(ready, list(running.values()), unfinished_stages(waiting, running), workers):
             running[pool.submit(work, job.key)] = waiting.pop(job.key)
         finished, _ = wait(running, timeout=0.3, return_when=FIRST_COMPLETED)
         look_for_messages()
@@ -143,6 +147,18 @@ def schedule(
             job = running.pop(future)
             future.result()
             bar.update(job.key, 1.0)
+
+
+def unfinished_stages(waiting: dict[str, Job], running: dict[Future[None], Job]) -> set[str]:
+    return {job.stage for job in [*waiting.values(), *running.values()]}
+
+
+def chosen(ready: list[Job], running: list[Job], unfinished: set[str], workers: int) -> list[Job]:
+    """The jobs to begin now; a profile only when nothing but profiles is left, and none is running."""
+    if unfinished == {"profile"}:
+        return [] if running else ready[:1]
+    others = [job for job in ready if job.stage != "profile"]
+    return sorted(others, key=lambda job: job.stage == "evaluate")[: workers - len(running)]
 
 
 def end_workers(pool: ProcessPoolExecutor) -> None:

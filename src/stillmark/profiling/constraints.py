@@ -21,8 +21,8 @@ from typing import Any
 
 import stillmark
 from stillmark.errors import UserError
+from stillmark.study.amounts import bytes_of as bytes_of
 
-UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "KB": 1000, "MB": 10**6, "GB": 10**9}
 PROC_STATUS = Path("/proc/self/status")
 
 
@@ -118,15 +118,3 @@ def memory_status(path: Path = PROC_STATUS) -> dict[str, int]:
         if name.startswith(("Vm", "Rss")) and rest.split():
             found[name] = int(rest.split()[0]) * 1024
     return found
-
-
-def bytes_of(text: str) -> int:
-    """`150M` is 150 MiB, `1.5GB` is 1.5 billion bytes, `1000000` is bytes."""
-    number = text.strip().upper().removesuffix("IB")
-    digits = number.rstrip("KMGB")
-    try:
-        return int(float(digits) * UNITS[number[len(digits) :]])
-    except (ValueError, KeyError) as error:
-        raise UserError(
-            f"`{text}` is not an amount of memory", hint="for example 512M, 1.5G or 2GB"
-        ) from error

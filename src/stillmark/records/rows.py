@@ -126,6 +126,24 @@ class CheckpointRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProfileRecord:
+    """One figure of an arm's measured inference, by engine, number format and setting."""
+
+    job_key: str
+    engine: str  # transformers | llamacpp
+    format: str  # of the weights: float32, Q8_0 ...
+    setting: str  # JSON: threads, prompt_tokens, new_tokens, batch, memory_cap_bytes, lengths
+    metric: str  # a name of profiling/definitions.py, which says what it means
+    value: float | None
+    low: float | None  # 95% interval of the median; None: a counted or single number
+    high: float | None
+    unit: str
+    method: Method
+    verdict: str  # VALID | INVALID | does not fit | failed: of the whole run that the figure is from
+    reason: str | None  # why there is no value, or which rules the run broke
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobRecord:
     """One job that was begun: what it was told, on what, when."""
 

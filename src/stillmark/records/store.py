@@ -22,6 +22,7 @@ from stillmark.records.rows import (
     LedgerEntry,
     Method,
     Outcome,
+    ProfileRecord,
     SampleDetail,
     SampleRecord,
     TextScore,
@@ -63,6 +64,10 @@ CREATE TABLE IF NOT EXISTS checkpoints (
   job_key TEXT NOT NULL REFERENCES jobs, "index" INTEGER NOT NULL, step INTEGER NOT NULL,
   samples_seen INTEGER NOT NULL, tokens INTEGER NOT NULL, train_flops INTEGER NOT NULL, loss REAL,
   path TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (job_key, "index")) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS profiles (
+  job_key TEXT NOT NULL REFERENCES jobs, engine TEXT NOT NULL, format TEXT NOT NULL, setting TEXT NOT NULL,
+  metric TEXT NOT NULL, value REAL, low REAL, high REAL, unit TEXT NOT NULL, method TEXT NOT NULL,
+  verdict TEXT NOT NULL, reason TEXT, PRIMARY KEY (job_key, engine, format, setting, metric)) WITHOUT ROWID;
 """
 NEW_COLUMNS = (("sample_details", "served_model", "TEXT"),)
 
@@ -233,6 +238,10 @@ class Store:
     def checkpoints(self, job_key: str) -> list[CheckpointRecord]:
         return self._rows(CheckpointRecord, "checkpoints", 'job_key = ? ORDER BY "index"', (job_key,))
 
+    def profiles(self, job_key: str) -> list[ProfileRecord]:
+        where = "job_key = ? ORDER BY engine, format, setting, metric"
+        return self._rows(ProfileRecord, "profiles", where, (job_key,), method=Method)
+
     def _rows(
         self, kind: Any, table: str, where: str, values: tuple[Any, ...], **enums: type[StrEnum]
     ) -> list[Any]:
@@ -248,13 +257,14 @@ class Store:
         return records
 
 
-Row = SampleRecord | SampleDetail | TextScore | LedgerEntry | CheckpointRecord
+Row = SampleRecord | SampleDetail | TextScore | LedgerEntry | CheckpointRecord | ProfileRecord
 TABLE_OF: dict[type, str] = {
     SampleRecord: "samples",
     SampleDetail: "sample_details",
     TextScore: "text_scores",
     LedgerEntry: "ledger",
     CheckpointRecord: "checkpoints",
+    ProfileRecord: "profiles",
 }
 
 

@@ -1,5 +1,6 @@
 """What `stillmark check` prints: the stages of a study before anything is run."""
 
+import os
 import time
 from collections import defaultdict
 from typing import Any
@@ -47,8 +48,17 @@ def stage_row(plan: Plan, arm: str, stage: str, jobs: list[Job], rate: float) ->
         "params": plan.shape(arm).params,
         "predicted_tokens": sum(job.predicted_tokens for job in jobs),
         "predicted_flops": flops,
-        "predicted_core_seconds": flops / (rate * ASSUMED_UTILISATION[stage]),
+        "predicted_core_seconds": sum(map(profile_core_seconds, jobs))
+        if stage == "profile"
+        else flops / (rate * ASSUMED_UTILISATION[stage]),
     }
+
+
+def profile_core_seconds(job: Job) -> float:
+    """A profile ends by the clock: its budget for each engine, format and memory cap, on its threads."""
+    num_settings = sum(map(len, job.inputs["engines"].values())) * len(job.inputs["memory_cap_bytes"])
+    threads: int = job.inputs["threads"] or os.cpu_count() or 1
+    return float(job.inputs["budget_seconds"]) * num_settings * threads
 
 
 def matmul_rate() -> float:

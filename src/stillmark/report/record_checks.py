@@ -137,7 +137,7 @@ class Questions:
 
     def __init__(self, lineage: Lineage) -> None:
         self.lineage = lineage
-        self.jobs = [job for job in lineage.plan.jobs.values() if job.stage != "train"]
+        self.jobs = [job for job in lineage.plan.jobs.values() if job.stage in ("generate", "evaluate")]
         self._drawn: dict[str, dict[str, ItemRecord]] = {}
 
     def of(self, job: Job) -> dict[str, ItemRecord]:

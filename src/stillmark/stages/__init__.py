@@ -14,6 +14,7 @@ from stillmark.provenance import provenance
 from stillmark.records import Store
 from stillmark.stages.adopt import adopt
 from stillmark.stages.ask import evaluate, generate
+from stillmark.stages.profile import profile
 from stillmark.stages.text import capture, evaluate_text
 from stillmark.stages.train import train
 
@@ -31,7 +32,7 @@ def do_job(job: Job, plan: Plan, store: Store, report: Report = lambda fraction:
     is_text = plan.study.is_text
     stages = {
         "adopt": adopt, "train": train, "generate": generate, "capture": capture,
-        "evaluate": evaluate_text if is_text else evaluate,
+        "evaluate": evaluate_text if is_text else evaluate, "profile": profile,
     }  # fmt: skip
     stages[job.stage](job, plan, store, report)
     store.finish_job(job.key)

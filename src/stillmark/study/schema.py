@@ -6,6 +6,7 @@ from pydantic import Discriminator, Field, Tag
 
 from stillmark.published.settings import PublishedSettings
 from stillmark.study.base import Count, Name, Strict
+from stillmark.study.profile import Profile
 from stillmark.study.recipe import Control, Recipe
 
 
@@ -164,6 +165,7 @@ class Study(Strict):
     track: list[Literal["trackio", "mlflow", "wandb", "tensorboard"]] = Field(
         default=[]
     )  # each training job a run
+    profile: Profile | None = None  # None: no inference is measured
 
     @property
     def is_text(self) -> bool:
