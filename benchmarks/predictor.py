@@ -1,4 +1,4 @@
-"""How far off is `profiling/predict.py`? Predicted beside measured over sizes, formats and contexts, here.
+"""How far off is `compute/predictor.py`? Predicted beside measured over sizes, formats and contexts, here.
 
     flock /tmp/bench.lock python benchmarks/predictor.py --model X.gguf [--threads 2] [--out predictor.json]
 
@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from stillmark.profiling.predict import Limits, Observation, Slowdown, fitted, predict
+from stillmark.compute.predictor import Limits, Observation, Slowdown, fitted, predict
 from stillmark.profiling.procedure import profile
 from stillmark.profiling.quantise import quantise
 from stillmark.profiling.roofline import measured_ceilings
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("predictor.json"))
     given = parser.parse_args()
-    limits = Limits.measured(measured_ceilings(given.threads), None)
+    limits = measured_ceilings(given.threads).limits
     with tempfile.TemporaryDirectory() as folder:
         rows = [
             row

@@ -5,6 +5,7 @@ from scipy.stats import binom
 from tests.paths import ROOT
 
 from stillmark.compute.flops import decode_flops, prefill_flops
+from stillmark.compute.inference import work_of
 from stillmark.profiling import metrics
 from stillmark.profiling.definitions import METRICS, metrics_page
 from stillmark.profiling.quantiles import median_interval, outliers, quantile, upper_bound
@@ -56,7 +57,7 @@ def test_work_is_counted_by_the_formula_and_weights_are_read_once_a_step():
     facts = ModelFacts(name="m", engine="e", config=SMOLLM2, weight_bytes_per_token=96_576_768.0,
                        cache_bytes_per_value=2.0)  # fmt: skip
     workload = Workload(prompt_tokens=256, new_tokens=64, batch=4)
-    work = metrics.work_of(facts, workload)
+    work = work_of(facts, workload)
     assert facts.shape is not None
     assert work.prefill_flops == 4 * prefill_flops(facts.shape, prompt_tokens=256)
     whole = decode_flops(facts.shape, prompt_tokens=256, new_tokens=64)

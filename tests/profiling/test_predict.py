@@ -4,7 +4,7 @@ import pytest
 from tests.profiling.test_metrics import SMOLLM2
 
 from stillmark.compute.hardware import device
-from stillmark.profiling.predict import Limits, Observation, Slowdown, fitted, predict
+from stillmark.compute.predictor import Limits, Observation, Slowdown, fitted, predict
 from stillmark.profiling.workload import ModelFacts, Workload
 
 LIMITS = Limits(name="x", flops_per_second=400e9, bytes_per_second=20e9, memory_bytes=2e8)

@@ -13,7 +13,7 @@ from stillmark.compute.hardware import device
 from stillmark.errors import UserError
 from stillmark.profiling.describe import described
 from stillmark.profiling.engines import checked_engine
-from stillmark.profiling.predict import Limits, Observation, Slowdown, fitted, predict
+from stillmark.compute.predictor import Limits, Observation, Slowdown, fitted, predict
 from stillmark.profiling.procedure import profile
 from stillmark.profiling.roofline import measured_ceilings
 from stillmark.profiling.session import Arm, Rules
@@ -89,7 +89,7 @@ def slowdown_here(request: PredictRequest, progress: Callable[[str], None]) -> S
     ]
     progress("roofline probe")
     source = f"fitted to {spec.label} here" + (" (NOT a valid measurement)" if broken else "")
-    found = fitted(seen, Limits.measured(measured_ceilings(threads), None), source)
+    found = fitted(seen, measured_ceilings(threads).limits, source)
     if found is None:
         raise UserError("no slowdown could be fitted here", hint="leave --fitted-here out for the roofline")
     return found

@@ -6,11 +6,9 @@ leaves profiling only under a name of `definitions.METRICS`.
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from stillmark.compute.flops import decode_flops, prefill_flops
 from stillmark.profiling.quantiles import quantile
-from stillmark.profiling.workload import Batch, ModelFacts, Timeline, Workload
+from stillmark.profiling.workload import Batch, Timeline
 
 
 def ttft_seconds(timeline: Timeline) -> float | None:
@@ -84,38 +82,6 @@ def values_of(batches: Sequence[Batch]) -> dict[str, list[float]]:
         if known and len(known) == len(column):
             found[name] = known
     return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What one repetition has to compute and to read, by formula; None where the shape or sizes are unknown."""
-
-    prefill_flops: float | None
-    decode_flops_per_step: float | None
-    """Of the whole batch."""
-    prefill_bytes: float | None
-    decode_bytes_per_step: float | None
-
-
-def work_of(facts: ModelFacts, workload: Workload) -> Work:
-    """Weights are read once a step for the whole batch; each sequence reads its own keys and values."""
-    shape, batch = facts.shape, workload.batch
-    steps = workload.new_tokens - 1
-    flops_prefill = flops_step = None
-    if shape is not None:
-        flops_prefill = float(batch * prefill_flops(shape, prompt_tokens=workload.prompt_tokens))
-        if steps:
-            whole = decode_flops(shape, prompt_tokens=workload.prompt_tokens, new_tokens=workload.new_tokens)
-            flops_step = batch * whole / steps
-    mean_context = round(workload.prompt_tokens + (steps + 1) / 2)
-    cache = facts.cache_bytes(mean_context, batch)
-    weights = facts.weight_bytes_per_token
-    return Work(
-        prefill_flops=flops_prefill,
-        decode_flops_per_step=flops_step,
-        prefill_bytes=weights,
-        decode_bytes_per_step=None if weights is None or cache is None else weights + cache,
-    )
 
 
 def percentile_of_gaps(batches: Sequence[Batch], share: float) -> float | None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 
+from stillmark.compute.predictor import Limits
 from stillmark.profiling.constraints import environment
 from stillmark.profiling.machine import cpu_books, foreign_cores, own_cpu_seconds
 
@@ -37,6 +38,17 @@ class Ceilings:
 
     foreign_cores: float | None = None
     """Cores that others kept busy meanwhile: with any, the ceilings are too low, and utilisations too high."""
+
+    @property
+    def limits(self) -> Limits:
+        """As a device of the predictor; its memory is not probed."""
+        return Limits(
+            name="this machine",
+            flops_per_second=self.flops_per_second,
+            bytes_per_second=self.bytes_per_second,
+            memory_bytes=None,
+            flops_format="fp32, measured",
+        )
 
     def bound_seconds(self, flops: float | None, num_bytes: float | None) -> float | None:
         """The least time for that work; None where a side is unknown."""

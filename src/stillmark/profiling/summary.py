@@ -4,6 +4,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from stillmark.compute.inference import work_of
 from stillmark.profiling import metrics, power
 from stillmark.profiling.quantiles import median_interval, outliers, quantile, upper_bound
 from stillmark.profiling.roofline import Ceilings
@@ -144,7 +145,7 @@ def bound_figures(
     setting: Setting, facts: ModelFacts, ceilings: Ceilings | None, figures: dict[str, Figure]
 ) -> dict[str, Figure]:
     """What the roofline allows, how much of it was reached, and the FLOPs by formula."""
-    workload, work = setting.workload, metrics.work_of(facts, setting.workload)
+    workload, work = setting.workload, work_of(facts, setting.workload)
     prompt_tokens, batch = workload.prompt_tokens * workload.batch, workload.batch
     found: dict[str, tuple[float, str]] = {}
     if work.prefill_flops is not None:

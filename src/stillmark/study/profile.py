@@ -15,8 +15,9 @@ FORMATS: dict[
     str, tuple[str, ...]
 ] = {  # of weights, by engine; llama.cpp's are those that quantise.py writes
     "transformers": (FLOAT32, "float16", "bfloat16"),
-    "llamacpp": ("F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"),
-}
+    "llamacpp": ("F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0",
+                 "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"),
+}  # fmt: skip
 SAME_WEIGHTS = (FLOAT32, "F32")  # nothing is rounded: what evaluation found of the arm holds
 LEAST_CAP_BYTES = 2**20
 

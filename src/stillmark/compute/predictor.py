@@ -17,9 +17,7 @@ import numpy as np
 
 from stillmark.compute.flops import prefill_flops
 from stillmark.compute.hardware import Device
-from stillmark.profiling.metrics import work_of
-from stillmark.profiling.roofline import Ceilings
-from stillmark.profiling.workload import ModelFacts, Workload
+from stillmark.compute.inference import ModelFacts, Workload, work_of
 
 PEAK_FORMATS = {"gpu": ("bf16", "fp16", "fp32"), "accelerator": ("bf16", "fp16", "fp32")}
 OTHER_FORMATS = ("fp32", "fp16", "bf16")  # a CPU's, board's or phone's engine computes in float32 or int8
@@ -46,16 +44,6 @@ class Limits:
             bytes_per_second=device.memory_bandwidth_bytes_per_second,
             memory_bytes=device.memory_bytes,
             flops_format=known,
-        )
-
-    @classmethod
-    def measured(cls, ceilings: Ceilings, memory_bytes: float | None) -> "Limits":
-        return cls(
-            name="this machine",
-            flops_per_second=ceilings.flops_per_second,
-            bytes_per_second=ceilings.bytes_per_second,
-            memory_bytes=memory_bytes,
-            flops_format="fp32, measured",
         )
 
 
