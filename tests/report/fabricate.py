@@ -8,13 +8,22 @@ from tests.paths import ROOT
 
 from stillmark.compute.flops import generate_flops
 from stillmark.plan import Job, Plan, checkpoint_flops
-from stillmark.records import CheckpointRecord, LedgerEntry, Method, SampleRecord, Store
+from stillmark.records import (
+    CheckpointRecord,
+    LedgerEntry,
+    Method,
+    ProfileRecord,
+    SampleRecord,
+    Store,
+    canonical,
+)
 from stillmark.study import study_from_text
 from stillmark.tasks import Sample, Task
 
 TINY = (ROOT / "studies" / "tiny.yaml").read_text()
 SMALL = TINY.replace("test_samples: 20", "test_samples: 60").replace("prompts: 300", "prompts: 20")
 SMALL = SMALL.replace("min_swaps: 0", "min_swaps: 1").replace("max_swaps: 1", "max_swaps: 2")
+PROFILED = SMALL + "\nprofile: {arms: [traces-small, vanilla-large], memory_caps: [4M]}\n"
 Accuracy = Callable[[str, int | None], float]
 PROVENANCE = {
     "stillmark": "0.1.0",
@@ -46,7 +55,12 @@ def fabricated_store(
     for job in jobs[: len(jobs) - leave_out]:
         store.begin_job(job.key, job.stage, job.inputs, PROVENANCE)
         with store.transaction():
-            train(job, plan, store) if job.stage == "train" else reply(job, plan, store, accuracy)
+            if job.stage == "train":
+                train(job, plan, store)
+            elif job.stage == "profile":
+                profile(job, store)
+            else:
+                reply(job, plan, store, accuracy)
         store.finish_job(job.key)
     return store
 
@@ -64,6 +78,24 @@ def entry(job: Job, part: str, index: int, flops: int, tokens: int) -> LedgerEnt
         cpu_seconds=flops / 1.1e9,
         device="none, 1 threads",
     )
+
+
+def profile(job: Job, store: Store) -> None:
+    """A valid run of an arm that takes 20 ms an answer, and one that does not fit under each cap."""
+    figures = {"end_to_end_seconds": (0.02, "s"), "ttft_seconds": (0.002, "s"), "tpot_seconds": (0.001, "s"),
+               "peak_memory_bytes": (4e8, "bytes"), "prefill_mfu": (0.5, "1"), "decode_mbu": (0.25, "1")}  # fmt: skip
+    for cap in job.inputs["memory_cap_bytes"]:
+        setting = {"threads": 1, "prompt_tokens": 30, "new_tokens": 19, "batch": 1, "memory_cap_bytes": cap, "lengths": "made up"}  # fmt: skip
+        for name, (value, unit) in figures.items():
+            known = value if cap is None else None
+            store.add(
+                ProfileRecord(
+                    job_key=job.key, engine="transformers", format="float32", setting=canonical(setting), metric=name,
+                    value=known, low=known, high=known, unit=unit, method=Method.MEASURED,
+                    verdict="VALID" if cap is None else "does not fit",
+                    reason=None if cap is None else "does not fit within 4 MiB",
+                )
+            )  # fmt: skip
 
 
 def train(job: Job, plan: Plan, store: Store) -> None:

@@ -17,6 +17,7 @@ from stillmark.analysis.frontier import Band, Ratio, compute_ratios, curve_band
 from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_interval_over_seeds
 from stillmark.analysis.ledger_rows import finite, ledger_rows
 from stillmark.analysis.lineage import Lineage, correctness
+from stillmark.analysis.profile_rows import device_rows, profile_rows
 from stillmark.analysis.shared_teacher import ratios_by_students
 from stillmark.analysis.size import SizedResult, equivalent_size
 from stillmark.analysis.size_rows import size_claim_rows
@@ -42,6 +43,8 @@ def conclude_study(store: Store) -> dict[str, Any]:
     }
     recorded = [arm for arm in study.arms if is_whole(lineage, arm, curves[arm])]
     items = store.items()
+    arms = [arm_row(lineage, arm, curves[arm], items) for arm in recorded]
+    profiles = profile_rows(lineage)
     return {
         "name": study.name,
         "description": study.description,
@@ -50,7 +53,9 @@ def conclude_study(store: Store) -> dict[str, Any]:
         "boundaries": {str(boundary): words for boundary, words in BOUNDARY_WORDS.items()},
         "students_per_teacher": lineage.students_per_teacher,
         "tasks": {name: task_row(lineage, name, items) for name in study.tasks},
-        "arms": [arm_row(lineage, arm, curves[arm], items) for arm in recorded],
+        "arms": arms,
+        "profiles": profiles,
+        "choose": device_rows(lineage, arms, profiles),
         "comparisons": comparisons(lineage, {arm: curves[arm] for arm in recorded}),
         "differences": difference_rows(study, {arm: curves[arm] for arm in recorded}),
         "size_claims": size_claim_rows(lineage, {arm: curves[arm] for arm in recorded}),

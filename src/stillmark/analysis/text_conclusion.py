@@ -12,6 +12,7 @@ from stillmark.analysis.bootstrap import NUM_RESAMPLES
 from stillmark.analysis.crossed import ratio_of_sums
 from stillmark.analysis.ledger_rows import ledger_rows
 from stillmark.analysis.lineage import Lineage
+from stillmark.analysis.profile_rows import device_rows, profile_rows
 from stillmark.analysis.text_pairs import RANDOM_SEED, pair_rows, training_tokens
 from stillmark.analysis.text_scores import COMPARED, MEASURES, TextResult, estimate_row, text_result
 from stillmark.compute.ledger import BOUNDARY_WORDS, PARTS_WITHIN, Boundary, Part
@@ -24,6 +25,10 @@ def conclude_text(lineage: Lineage) -> dict[str, Any]:
     results = {arm: found for arm in study.arms if (found := text_result(lineage, arm)) is not None}
     teacher = results.get(lineage.plan.judge or "")
     pairs = pair_rows(lineage, results)
+    arms = [
+        arm_row(lineage, result, teacher, role_of(lineage, arm, pairs)) for arm, result in results.items()
+    ]
+    profiles = profile_rows(lineage)
     return {
         "kind": "text",
         "name": study.name,
@@ -33,7 +38,9 @@ def conclude_text(lineage: Lineage) -> dict[str, Any]:
         "students_per_teacher": lineage.students_per_teacher,
         "judge": lineage.plan.judge,
         "tasks": {name: task_row(lineage, name, results) for name in study.tasks},
-        "arms": [arm_row(lineage, result, teacher, role_of(lineage, arm, pairs)) for arm, result in results.items()],
+        "arms": arms,
+        "profiles": profiles,
+        "choose": device_rows(lineage, arms, profiles),
         "pairs": pairs,
         "ledger": text_ledger(lineage),
         "unfinished": sorted({f"{job.stage} {job.arm} seed {job.seed}" for job in lineage.unfinished}),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stillmark.cli.choose import CHOOSE_EPILOG, choose_command
 from stillmark.cli.disclose import DISCLOSE_EPILOG, VERIFY_EPILOG, disclose_command, verify_command
 from stillmark.cli.distill import DISTILL_EPILOG, distill_command
 from stillmark.cli.evaluate import EVAL_EPILOG, RESCORE_EPILOG, evaluate_command, rescore_command
@@ -126,6 +127,7 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
 
 
 app.command("distill", epilog=DISTILL_EPILOG)(distill_command)
+app.command("choose", epilog=CHOOSE_EPILOG)(choose_command)
 app.command("disclose", epilog=DISCLOSE_EPILOG)(disclose_command)
 app.command("export", epilog=EXPORT_EPILOG)(export_command)
 app.command("verify", epilog=VERIFY_EPILOG)(verify_command)

@@ -10,10 +10,10 @@ from rich.table import Table
 
 from stillmark.cli.profile_request import num_cores, numbers
 from stillmark.compute.hardware import device
+from stillmark.compute.predictor import Limits, Observation, Slowdown, fitted, predict
 from stillmark.errors import UserError
 from stillmark.profiling.describe import described
 from stillmark.profiling.engines import checked_engine
-from stillmark.compute.predictor import Limits, Observation, Slowdown, fitted, predict
 from stillmark.profiling.procedure import profile
 from stillmark.profiling.roofline import measured_ceilings
 from stillmark.profiling.session import Arm, Rules

@@ -82,54 +82,89 @@ class Prediction:
     method: str = "estimated"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What one workload asks of a device, whatever the device; None where the model's shape or sizes are unknown."""
+
+    batch: int
+    new_tokens: int
+    memory_bytes: float | None
+    """Weights and KV cache."""
+    weight_bytes: float | None
+    """Read by one decode step."""
+    cache_bytes: float | None
+    """Read by one decode step of the whole batch, at the mean context."""
+    matmul_flops: float | None
+    """Of reading the prompts."""
+    attention_flops: float | None
+    step_flops: float | None
+
+    @classmethod
+    def of(cls, facts: ModelFacts, workload: Workload) -> "Needs":
+        weights, cache = bytes_of_step(facts, workload)
+        matmul, attention = flops_of_prefill(facts, workload)
+        return cls(
+            batch=workload.batch,
+            new_tokens=workload.new_tokens,
+            memory_bytes=memory_needed(facts, workload),
+            weight_bytes=weights,
+            cache_bytes=cache,
+            matmul_flops=matmul,
+            attention_flops=attention,
+            step_flops=work_of(facts, workload).decode_flops_per_step,
+        )
+
+
 def predict(
     facts: ModelFacts, workload: Workload, limits: Limits, slowdown: Slowdown | None = None
 ) -> Prediction:
     """One model and workload on one device."""
     slowdown = slowdown or Slowdown()
-    needed = memory_needed(facts, workload)
-    fits = None
-    if needed is not None and limits.memory_bytes is not None:
-        fits = needed <= MEMORY_SHARE * limits.memory_bytes
-    step = step_seconds(facts, workload, limits, slowdown)
+    needs = Needs.of(facts, workload)
+    step = step_seconds(needs, limits, slowdown)
     return Prediction(
         device=limits.name,
-        ttft_seconds=prefill_seconds(facts, workload, limits, slowdown),
+        ttft_seconds=prefill_seconds(needs, limits, slowdown),
         decode_tokens_per_second=workload.batch / step if step else None,
-        memory_bytes=needed,
-        does_fit=fits,
+        memory_bytes=needs.memory_bytes,
+        does_fit=does_fit(needs, limits),
         assumption=f"{slowdown.source}; peak in {limits.flops_format or 'no known format'}",
     )
 
 
-def step_seconds(facts: ModelFacts, workload: Workload, limits: Limits, slowdown: Slowdown) -> float | None:
+def does_fit(needs: Needs, limits: Limits) -> bool | None:
+    if needs.memory_bytes is None or limits.memory_bytes is None:
+        return None
+    return needs.memory_bytes <= MEMORY_SHARE * limits.memory_bytes
+
+
+def step_seconds(needs: Needs, limits: Limits, slowdown: Slowdown) -> float | None:
     """One decode step of the whole batch at the mean context; the compute side where it is the slower one."""
-    weights, cache = bytes_of_step(facts, workload)
-    if weights is None or cache is None or limits.bytes_per_second is None:
+    if needs.weight_bytes is None or needs.cache_bytes is None or limits.bytes_per_second is None:
         return None
-    read = (slowdown.weights * weights + slowdown.cache * cache) / limits.bytes_per_second
-    flops = work_of(facts, workload).decode_flops_per_step
-    if flops is None or limits.flops_per_second is None:
-        return read
-    return max(read, slowdown.matmul * flops / limits.flops_per_second)
+    read = slowdown.weights * needs.weight_bytes + slowdown.cache * needs.cache_bytes
+    seconds = read / limits.bytes_per_second
+    if needs.step_flops is None or limits.flops_per_second is None:
+        return seconds
+    return max(seconds, slowdown.matmul * needs.step_flops / limits.flops_per_second)
 
 
-def prefill_seconds(
-    facts: ModelFacts, workload: Workload, limits: Limits, slowdown: Slowdown
-) -> float | None:
+def prefill_seconds(needs: Needs, limits: Limits, slowdown: Slowdown) -> float | None:
     """Reading the prompts: compute, or at least one pass over the weights."""
-    matmul, attention = flops_of_prefill(facts, workload)
-    weights = facts.weight_bytes_per_token
-    known = (matmul, attention, weights, limits.flops_per_second, limits.bytes_per_second)
-    if any(value is None for value in known):
+    if needs.matmul_flops is None or needs.attention_flops is None or needs.weight_bytes is None:
         return None
-    assert matmul is not None
-    assert attention is not None
-    assert weights is not None
-    assert limits.flops_per_second is not None
-    assert limits.bytes_per_second is not None
-    compute = (slowdown.matmul * matmul + slowdown.attention * attention) / limits.flops_per_second
-    return max(compute, slowdown.weights * weights / limits.bytes_per_second)
+    if limits.flops_per_second is None or limits.bytes_per_second is None:
+        return None
+    flops = slowdown.matmul * needs.matmul_flops + slowdown.attention * needs.attention_flops
+    return max(
+        flops / limits.flops_per_second, slowdown.weights * needs.weight_bytes / limits.bytes_per_second
+    )
+
+
+def answer_seconds(needs: Needs, limits: Limits, slowdown: Slowdown) -> float | None:
+    """From the prompt to the last token: reading it gives the first token, each other one takes a step."""
+    prefill, step = prefill_seconds(needs, limits, slowdown), step_seconds(needs, limits, slowdown)
+    return None if prefill is None or step is None else prefill + (needs.new_tokens - 1) * step
 
 
 def memory_needed(facts: ModelFacts, workload: Workload) -> float | None:

@@ -9,7 +9,8 @@
   lets a model file larger than the cap be read from disk again and again where this one says "does not fit";
 - context and batch: the engine's settings, with the model's window as the limit.
 
-What limits cannot show: a smaller device's caches, memory bandwidth and instructions. `compute/predictor.py` is for those.
+What limits cannot show: a smaller device's caches, memory bandwidth and instructions: `compute/predictor.py` is
+for those.
 """
 
 import os

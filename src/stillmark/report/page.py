@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from stillmark.analysis import choose as choose_module
 from stillmark.analysis import curves, frontier
 from stillmark.analysis import worth as worth_module
 from stillmark.analysis.shared_teacher import STUDENTS
@@ -24,6 +25,7 @@ from stillmark.analysis.worth import DEFAULT_QUERIES, RESOURCES, parts_of, worth
 from stillmark.compute import flops, ledger
 from stillmark.report import words
 from stillmark.report.answer import answer_of
+from stillmark.report.device import picker_data
 from stillmark.report.parts import ledger_bars, outcome_bars, ratio_grid, task_examples, tiles
 from stillmark.report.reading import COUNTING, effect_of
 from stillmark.report.samples import OUTCOME_ORDER
@@ -31,7 +33,7 @@ from stillmark.report.style import ROLE_WORDS, styles_of
 from stillmark.report.tables import tables_of
 
 TEMPLATE = files("stillmark.report") / "template"
-SCRIPTS = ("chart.js", "points.js", "worth.js", "samples.js", "page.js")
+SCRIPTS = ("chart.js", "points.js", "worth.js", "device.js", "samples.js", "page.js")
 BOUNDARY_TITLES = {
     "student": "Training alone",
     "generation": "+ teacher's work",
@@ -93,6 +95,7 @@ def context(conclusion: Mapping[str, Any]) -> dict[str, Any]:
         "tables": tables,
         "grid": ratio_grid(conclusion),
         "worth": {row["arm"]: row for row in worth_rows(conclusion, student=answer_of(conclusion).student)},
+        "device": picker_data(conclusion),
         "num_students_choices": len(STUDENTS),
         "default_queries": DEFAULT_QUERIES,
         "ledger_bars": ledger_bars(conclusion),
@@ -146,6 +149,7 @@ def chart_data(conclusion: Mapping[str, Any]) -> dict[str, Any]:
         "students_per_teacher": conclusion["students_per_teacher"],
         "parts": {boundary: [str(part) for part in parts] for boundary, parts in ledger.PARTS_WITHIN.items()},
         "outcomes": OUTCOME_ORDER,
+        "device": picker_data(conclusion),
     }  # fmt: skip
 
 
@@ -169,6 +173,7 @@ def methods() -> list[dict[str, str]]:
         ("how-curve", "How the curve is made, and what it means to reach an accuracy", curves),
         ("how-ratio", "How the compute ratio is defined", frontier),
         ("how-worth", "What having an arm takes", worth_module),
+        ("how-device", "How an arm is chosen for a device", choose_module),
     )
     return [
         {"id": anchor, "title": title, "text": inspect.cleandoc(module.__doc__ or "")}

@@ -93,6 +93,7 @@ for (const input of document.querySelectorAll("#filters input")) {
 }
 
 startSamples();
+drawDevice();
 if (find("#chart")) {
   chooseBoundary("student");
   let width = find("#chart").clientWidth;
