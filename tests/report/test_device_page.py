@@ -9,8 +9,10 @@ from tests.report.fabricate import PROFILED, fabricated_store
 
 from stillmark.analysis.choose import Wanted, choose
 from stillmark.analysis.conclusion import conclude_study
+from stillmark.analysis.profile_rows import costs, reason_of
 from stillmark.compute.hardware import devices
 from stillmark.compute.predictor import Limits
+from stillmark.records import Method, ProfileRecord, Store
 from stillmark.report.page import page_html
 from stillmark.report.record_checks import check_records
 from stillmark.report.tables import tables_of
@@ -30,8 +32,6 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def conclusion(folder):
-    from stillmark.records import Store
-
     return json.loads(json.dumps(conclude_study(Store.open(folder))))
 
 
@@ -52,6 +52,19 @@ def test_the_conclusion_holds_what_was_profiled(conclusion):
     assert not any(row["stage"] == "profile" for row in conclusion["ledger"])
 
 
+def test_a_run_that_broke_a_rule_says_which_and_costs_nothing(conclusion):
+    """A figure that is missing for a reason of its own does not stand for the run's."""
+    common = {"job_key": "k", "engine": "transformers", "format": "float32", "setting": "{}", "low": None, "high": None,
+              "unit": "s", "method": Method.MEASURED, "verdict": "INVALID"}  # fmt: skip
+    records = [ProfileRecord(metric="cache_bytes", value=None, reason="no formula", **common),
+               ProfileRecord(metric="ttft_seconds", value=1.0, reason="drift", **common)]  # fmt: skip
+    assert reason_of(records) == "drift"
+    row = conclusion["profiles"][0] | {"verdict": "INVALID", "reason": "drift"}
+    assert row["memory_cap_bytes"] is None
+    found = costs(row, {"value": 0.5})["seconds"]
+    assert (found["value"], found["reason"]) == (None, "its run is INVALID (drift)")
+
+
 def test_tables_and_page_show_it(conclusion):
     (table,) = [table for table in tables_of(conclusion) if table.name == "profiles"]
     text = table.to_markdown()
@@ -63,8 +76,6 @@ def test_tables_and_page_show_it(conclusion):
 
 
 def test_the_records_agree_with_themselves(folder):
-    from stillmark.records import Store
-
     for check in check_records(Store.open(folder)):
         assert "profile" not in " ".join(check.details)
 
@@ -107,7 +118,9 @@ def test_the_picker_gives_the_verdicts_of_analysis(conclusion, tmp_path):
                     for key in ("arm", "engine", "format", "verdict", "method", "accuracy"):
                         assert theirs[key] == getattr(ours, key), (name, latency, memory, accuracy, key)
                     for key in ("seconds", "memory_bytes"):
-                        assert theirs[key] == pytest.approx(getattr(ours, key), rel=1e-12), (name, key)
+                        wished = getattr(ours, key)
+                        near = None if wished is None else pytest.approx(wished, rel=1e-12)
+                        assert theirs[key] == near, (name, key)
                     assert bool(theirs["reason"]) == bool(ours.reason)
                 best = None if made.best is None else made.rows.index(made.best)
                 assert page["best"] == best, (name, latency, memory, accuracy)

@@ -1,9 +1,10 @@
 """Which arm for this device: what is feasible within limits, which of it is best, and why each other fell.
 
-On a device of the table everything is predicted (compute/predictor.py): weights and KV cache against 90% of its
-memory, and the seconds of an answer from its bandwidth and FLOP/s. The slowdown is that of a valid profile of the same
-arm, engine and format on the machine of the study, where there is one; else the roofline, which no engine beats: then
-too slow is sure, and fast enough is not. On "this machine" only what was measured counts, and only of a valid run.
+On a device of the table everything is predicted (compute/predictor.py): weights and KV cache (not the engine's own
+work space) against 90% of its memory, and the seconds of an answer from its bandwidth and FLOP/s. The slowdown is
+that of a valid profile of the same arm, engine and format on the machine of the study, where there is one; else the
+roofline, which no engine beats: then too slow is sure, and fast enough is not. On "this machine", that of the
+study's profiles, only what was measured counts, and only of a valid run.
 
     feasible    every limit that was given is known to be kept
     infeasible  one is known to be broken

@@ -28,7 +28,7 @@ def profile_rows(lineage: Lineage) -> list[dict[str, Any]]:
         groups: dict[tuple[str, str, str], list[ProfileRecord]] = {}
         for record in lineage.store.profiles(key):
             groups.setdefault((record.engine, record.format, record.setting), []).append(record)
-        for (engine, format, setting), records in groups.items():
+        for (engine, format, setting), records in sorted(groups.items(), key=no_cap_first):
             rows.append(
                 {
                     "arm": arm,
@@ -45,9 +45,17 @@ def profile_rows(lineage: Lineage) -> list[dict[str, Any]]:
     return rows
 
 
+def no_cap_first(group: tuple[tuple[str, str, str], list[ProfileRecord]]) -> tuple[str, str, int]:
+    (engine, format, setting), _ = group
+    return engine, format, json.loads(setting)["memory_cap_bytes"] or 0
+
+
 def reason_of(records: list[ProfileRecord]) -> str | None:
-    """Why the whole run is not valid; a figure's own reason stays with the figure."""
-    return None if records[0].verdict == "VALID" else next((r.reason for r in records if r.reason), None)
+    """Why the whole run is not valid; a figure that is missing from a measured run has a reason of its own."""
+    if records[0].verdict == "VALID":
+        return None
+    measured = [record for record in records if record.value is not None]
+    return next((record.reason for record in measured or records if record.reason), None)
 
 
 def figure_row(record: ProfileRecord) -> dict[str, Any]:
@@ -149,19 +157,18 @@ def costs(profile: Mapping[str, Any] | None, accuracy: Mapping[str, Any] | None)
     found: dict[str, Any] = {"money": {"value": None, "reason": NO_PRICE}}
     for name, metric in (("seconds", "end_to_end_seconds"), ("joules", "joules_per_answer")):
         known = figure(profile, metric)
-        value = value_of(known)
+        is_valid = profile is not None and profile["verdict"] == "VALID"
+        value = value_of(known) if is_valid else None
         each = None if value is None else value / (batch if name == "seconds" else 1)
         cost = cost_per_correct(each, share)
         why = None
-        if cost is None:
-            unknown = (known or {}).get("reason") if known else "it was not profiled"
-            why = (
-                unknown
-                if value is None
-                else "its accuracy is not known"
-                if share is None
-                else "none is correct"
-            )
+        if profile is None:
+            why = "it was not profiled"
+        elif not is_valid:
+            why = f"its run is {profile['verdict']} ({profile['reason']})"
+        elif cost is None:
+            unknown = "its accuracy is not known" if share is None else "none is correct"
+            why = (known or {}).get("reason") if value is None else unknown
         found[name] = {
             "value": cost,
             "reason": why,

@@ -2,8 +2,9 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,7 +45,10 @@ def choose_command(
     wanted = Wanted(
         latency_seconds=latency, memory_bytes=bytes_of(memory) if memory else None, accuracy=accuracy
     )
-    choice = choose(conclusion_of(folder), limits, wanted)
+    conclusion = conclusion_of(folder)
+    if this_machine:
+        say_where_measured(conclusion)
+    choice = choose(conclusion, limits, wanted)
     if as_json:
         json.dump(choice.as_dict(), sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
         print()
@@ -52,3 +56,13 @@ def choose_command(
     from stillmark.report.device import print_choice
 
     print_choice(choice)
+
+
+def say_where_measured(conclusion: Mapping[str, Any]) -> None:
+    """The profiles may be of another machine than this one."""
+    from stillmark.provenance import provenance
+
+    machines = {row["machine"] or "an unknown CPU" for row in conclusion["profiles"]}
+    here = provenance()["cpu"]
+    for machine in sorted(machines - {here}):
+        print(f"measured on {machine}; this is {here or 'an unknown CPU'}", file=sys.stderr)

@@ -13,6 +13,10 @@ from stillmark.compute.predictor import MEMORY_SHARE, Limits
 from stillmark.report import words
 from stillmark.report.table import Cell, Column, Table, number, word
 
+MEMORY_WORDS = (
+    "memory: measured, the peak of the engine's whole process; predicted, weights and KV cache without the engine's "
+    "own work space, against 90% of the device's"
+)
 MEASURED = (  # metric, heading, unit in words
     ("end_to_end_seconds", "An answer"),
     ("ttft_seconds", "First token"),
@@ -115,6 +119,7 @@ def picker_data(conclusion: Mapping[str, Any]) -> dict[str, Any]:
         "devices": [{name: getattr(limit, name) for name in names} for limit in limits],
         "memory_share": MEMORY_SHARE,
         "this_machine": THIS_MACHINE,
+        "memory_words": MEMORY_WORDS,
     }
 
 
@@ -143,3 +148,4 @@ def print_choice(choice: Choice) -> None:
             escape(row.reason),
         )
     console.print(table)
+    console.print(f"- {MEMORY_WORDS}", style="dim", soft_wrap=True)
