@@ -34,7 +34,8 @@ def reference_faults(raw: Mapping[str, Any]) -> list[str]:
     is_text = any(mapping(task).get("kind") == "text" for task in tasks.values())
     if conclusion and not conclusion.get("vanilla") and not is_text:
         faults.append("conclusion.vanilla: is missing: name the vanilla arms that students are held against")
-    faults += profile_faults(mapping(raw.get("profile")), arms, is_text=is_text)
+    if raw.get("profile") is not None:
+        faults += profile_faults(mapping(raw["profile"]), arms, is_text=is_text)
     seeds = raw.get("seeds")
     if isinstance(seeds, list) and len(seeds) != len({str(seed) for seed in seeds}):
         faults.append(f"seeds: the same seed is given twice in {seeds}")
