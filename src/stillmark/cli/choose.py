@@ -10,14 +10,18 @@ import typer
 
 from stillmark.errors import UserError
 
-CHOOSE_EPILOG = "Example: stillmark choose runs/quickstart --device raspberry-pi-5 --latency 2 --memory 1G"
+CHOOSE_EPILOG = (
+    "Example: stillmark choose runs/quickstart --device jetson-orin-nano-8gb --latency 2 --memory 1G"
+)
 
 
 def choose_command(
     folder: Annotated[
         Path, typer.Argument(help="The study's folder, such as runs/quickstart.", metavar="FOLDER")
     ],
-    device: Annotated[str | None, typer.Option(help="A device of the table, such as raspberry-pi-5.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="A device of the table, such as jetson-orin-nano-8gb.")
+    ] = None,
     this_machine: Annotated[
         bool, typer.Option("--this-machine", help="By what the study's profiles measured.")
     ] = False,
@@ -35,7 +39,7 @@ def choose_command(
 
     if (device is None) == (not this_machine):
         raise UserError(
-            "name one: --device NAME or --this-machine", hint="for example --device raspberry-pi-5"
+            "name one: --device NAME or --this-machine", hint="for example --device jetson-orin-nano-8gb"
         )
     if latency is not None and not latency > 0:
         raise UserError(f"--latency {latency}: seconds must be more than 0")

@@ -1,5 +1,6 @@
 """Inference on a device: the table of what was measured, the data of the page's picker, a choice in the terminal."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +14,9 @@ from stillmark.compute.predictor import MEMORY_SHARE, Limits
 from stillmark.report import words
 from stillmark.report.table import Cell, Column, Table, number, word
 
+LEAST_WIDTH = 140  # columns, where the output is no terminal
 MEMORY_WORDS = (
-    "memory: measured, the peak of the engine's whole process; predicted, weights and KV cache without the engine's "
+    "Memory: measured, the peak of the engine's whole process; predicted, weights and KV cache without the engine's "
     "own work space, against 90% of the device's"
 )
 MEASURED = (  # metric, heading, unit in words
@@ -125,7 +127,7 @@ def picker_data(conclusion: Mapping[str, Any]) -> dict[str, Any]:
 
 def print_choice(choice: Choice) -> None:
     """The answer first, then every candidate with its reason."""
-    console = Console(highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else LEAST_WIDTH, highlight=False)
     console.print(f"[bold]{escape(choice.sentence)}[/]", soft_wrap=True)
     table = TerminalTable(title=f"on {escape(choice.device)}", title_justify="left")
     for heading in ("arm", "engine", "format", "accuracy", "an answer", "memory", "", "because"):
@@ -133,6 +135,7 @@ def print_choice(choice: Choice) -> None:
             heading,
             justify="right" if heading in ("accuracy", "an answer", "memory") else "left",
             overflow="fold",
+            ratio=1 if heading == "because" else None,
         )
     for row in choice.rows:
         table.add_row(
