@@ -184,6 +184,19 @@ def test_what_cannot_be_is_refused_in_one_line(text_run: Path, path: str, value:
     assert "Traceback" not in done.stderr
 
 
+def test_a_student_with_another_vocabulary_is_refused(text_run: Path, tmp_path: Path):
+    other = write_given_model(tmp_path / "other")
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    first, second = (next(token for token, place in vocabulary.items() if place == i) for i in (270, 271))
+    vocabulary[first], vocabulary[second] = 271, 270
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    done = run_stillmark("distill", "--teacher", text_run / "given", "--student", other,
+                         "--data", text_run / "pages.txt", "--held-out", "0", "--out", tmp_path / "out")  # fmt: skip
+    assert done.returncode == 2
+    assert "has another vocabulary" in done.stderr
+
+
 @pytest.mark.parametrize("method", ["forward_kl", "gkd"])
 def test_distil_hands_out_a_model_with_its_card(text_run: Path, tmp_path: Path, method: str):
     from transformers import AutoModelForCausalLM

@@ -3,7 +3,10 @@
 The resolved study is kept with the records, so that plan, report and verification need neither model nor file.
 """
 
+from typing import Any
+
 from stillmark.distill.corpus import read_corpus
+from stillmark.distill.vocabulary import vocabulary_sha256
 from stillmark.errors import UserError
 from stillmark.evaluate.model import weights_hash
 from stillmark.models.given import given_config, given_tokenizer
@@ -18,6 +21,7 @@ def resolve(study: Study) -> Study:
         return found
     given = found.first_given
     tokenizer = given_tokenizer(given.checkpoint, given.revision)
+    require_one_tokenizer(found, tokenizer)
     tasks = {}
     for name, spec in study.tasks.items():
         assert isinstance(spec, Text), name
@@ -29,6 +33,19 @@ def resolve(study: Study) -> Study:
                             hint="restore the files, or remove `resolved`")  # fmt: skip
         tasks[name] = spec.model_copy(update={"resolved": facts})
     return found.model_copy(update={"tasks": tasks})
+
+
+def require_one_tokenizer(study: Study, tokenizer: Any) -> None:
+    """A text study is read with one tokenizer: a model with another would be given tokens that are not its own."""
+    expected = vocabulary_sha256(tokenizer)
+    for name, spec in study.models.items():
+        if not isinstance(spec, GivenModel) or spec is study.first_given:
+            continue
+        if vocabulary_sha256(given_tokenizer(spec.checkpoint, spec.revision)) != expected:
+            raise UserError(
+                f"models.{name}: {spec.checkpoint} has another vocabulary than {study.first_given.checkpoint}",
+                hint="a text study's models share a tokenizer; across tokenizers there is `loss: uld` in the library",
+            )
 
 
 def resolved_model(name: str, spec: object) -> object:

@@ -38,10 +38,13 @@ def hidden_states_of(model: Any, sequence: TokenSequence) -> torch.Tensor:
 
 
 class TextScorer:
-    """Scores sequences with one model, whose head is checked once."""
+    """Scores sequences with one model, whose head is checked once.
 
-    def __init__(self, model: Any) -> None:
-        self.model, self.head = model.eval(), checked_output_head(model).detach()
+    `vocab_size`: how many tokens there are; the head's rows past them are padding and get no probability.
+    """
+
+    def __init__(self, model: Any, vocab_size: int) -> None:
+        self.model, self.head = model.eval(), token_rows(checked_output_head(model), vocab_size)
 
     @torch.no_grad()
     def score(self, sequence: TokenSequence, judge: Judge | None = None) -> Surprise:
@@ -60,6 +63,11 @@ class TextScorer:
                                     f"{log_q_LV.shape[1]}: their distributions cannot be compared")  # fmt: skip
                 kl += float((log_q_LV.exp() * (log_q_LV - log_p_LV)).double().sum())
         return Surprise(nats=nats, teacher_kl_nats=None if judge is None else kl)
+
+
+def token_rows(head: OutputHead, vocab_size: int) -> OutputHead:
+    """The head's rows that stand for tokens."""
+    return head.detach().first_rows(min(vocab_size, head.num_rows))
 
 
 def log_probabilities(head: OutputHead, hidden_LD: torch.Tensor) -> torch.Tensor:

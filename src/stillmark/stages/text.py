@@ -15,7 +15,7 @@ from stillmark.distill.identity import CacheIdentity, TokenSequence, data_sha256
 from stillmark.distill.logit_cache import CacheSettings, LogitCache
 from stillmark.distill.logit_capture import capture_flops, capture_logits, teacher_hidden_states
 from stillmark.errors import UserError
-from stillmark.evaluate.text_quality import Judge, TextScorer, hidden_states_of
+from stillmark.evaluate.text_quality import Judge, TextScorer, hidden_states_of, token_rows
 from stillmark.models.build import load_model
 from stillmark.plan import Job, Plan
 from stillmark.records import LedgerEntry, Method, Store, TextScore
@@ -135,8 +135,9 @@ def evaluate_text(job: Job, plan: Plan, store: Store, report: Any) -> None:
     """A checkpoint on the held-out sequences, from the first that is not recorded."""
     corpus, shape = corpus_for(plan, job.arm), plan.shape(job.arm)
     record = store.checkpoints(job.needs[0])[job.inputs["checkpoint"]]
-    scorer = TextScorer(load_model(store.folder / record.path, record.sha256))
-    judges = HeldOutJudge(job.needs[1], plan, store) if plan.judge else None
+    vocab_size = len(tokenizer_for(plan, job.arm))
+    scorer = TextScorer(load_model(store.folder / record.path, record.sha256), vocab_size)
+    judges = HeldOutJudge(job.needs[1], plan, store, vocab_size) if plan.judge else None
     done = len(store.text_scores(job.key))
     for start in range(done, len(corpus.test), SEQUENCES_AT_ONCE):
         started, cpu_started = time.perf_counter(), time.process_time()
@@ -167,11 +168,13 @@ def evaluate_text(job: Job, plan: Plan, store: Store, report: Any) -> None:
 class HeldOutJudge:
     """The teacher's hidden states on the held-out sequences, as they were captured."""
 
-    def __init__(self, capture_key: str, plan: Plan, store: Store) -> None:
+    def __init__(self, capture_key: str, plan: Plan, store: Store, vocab_size: int) -> None:
         assert plan.judge is not None
         job = plan.jobs[capture_key]
         teacher = store.checkpoints(job.needs[0])[-1]
-        self.head = checked_output_head(load_model(store.folder / teacher.path, teacher.sha256)).detach()
+        self.head = token_rows(
+            checked_output_head(load_model(store.folder / teacher.path, teacher.sha256)), vocab_size
+        )
         self.path = capture_folder(store, capture_key) / HIDDEN_FILE
         with safe_open(self.path, "pt") as file:
             if file.metadata()["teacher"] != teacher.sha256:
