@@ -8,7 +8,9 @@ from tests.report.fabricate import SMALL, fabricated_store
 from tests.report.synthetic import synthetic_conclusion
 
 from stillmark.analysis.frontier import pareto_frontier
+from stillmark.analysis.lineage import Lineage
 from stillmark.analysis.worth import worth_rows
+from stillmark.records import Store
 from stillmark.report import words
 from stillmark.report.answer import answer_of
 from stillmark.report.page import page_html
@@ -153,6 +155,26 @@ def test_samples_where_arms_disagree(page, folder):
     assert page.run("document.querySelector('#samples-count').textContent") != first
 
 
+def test_every_seed_has_its_own_replies(page, folder):
+    """What the page holds of each seed is what the store recorded of it."""
+    store = Store.open(folder)
+    lineage = Lineage(store)
+    groups = page.run("data.samples.map((one) => ({seed: one.seed, arms: one.arms, items: one.items}))")
+    assert [group["seed"] for group in groups] == list(lineage.study.seeds)
+    known = store.items()
+    for place, group in enumerate(groups):
+        page.run(f"document.querySelector('#group').value = '{place}';"
+                 "document.querySelector('#group').dispatchEvent(new Event('change'))")  # fmt: skip
+        assert page.run("group().seed") == group["seed"]
+        arm = group["arms"][0]
+        job = lineage.evaluation(arm, group["seed"], lineage.study.arms[arm].checkpoints - 1)
+        recorded = {known[sample.item_id].prompt: sample.response for sample in store.samples(job.key)}
+        shown = {row["prompt"]: row["replies"][0][1] for row in group["items"]}
+        assert shown
+        assert all(recorded[prompt] == reply for prompt, reply in shown.items())
+    store.close()
+
+
 def test_a_phone_needs_no_sideways_scrolling(page):
     page.width(390)
     assert page.run("document.documentElement.scrollWidth") <= 390
@@ -164,7 +186,8 @@ def test_hostile_replies_stay_text(browser, tmp_path):
     names = [arm["arm"] for arm in conclusion["arms"]]
     items = [{"level": 1, "prompt": HOSTILE, "target": HOSTILE, "replies": [[index % 2, HOSTILE + "x" * 2**20] for index, _ in enumerate(names)]}]  # fmt: skip
     path = tmp_path / "hostile.html"
-    path.write_text(page_html(conclusion, {"seed": 0, "arms": names, "num_items": 1, "items": items}))
+    group = {"task": "swaps", "seed": 0, "arms": names, "num_items": 1, "items": items}
+    path.write_text(page_html(conclusion, [group]))
     browser.errors.clear()
     browser.open(path)
     browser.run("document.querySelector('#wanted').value = 'all';"

@@ -44,7 +44,7 @@ BOUNDARY_TITLES = {
 OPEN_TABLES = ("arms", "differences", "levels", "outcomes", "stages")  # the others are folded
 
 
-def page_html(conclusion: Mapping[str, Any], samples: Mapping[str, Any] | None = None) -> str:
+def page_html(conclusion: Mapping[str, Any], samples: Sequence[Mapping[str, Any]] = ()) -> str:
     """The whole page; `samples` are those that `samples.browse` chose."""
     data = {**chart_data(conclusion), "samples": samples}
     return rendered("page.html", conclusion, {**context(conclusion), "samples": samples}, SCRIPTS, data)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stillmark.analysis.lineage import Lineage
-from stillmark.records import Outcome, Store
+from stillmark.records import ItemRecord, Outcome, Store
 from stillmark.report import words
 
 OUTCOME_ORDER = tuple(str(outcome) for outcome in Outcome)
@@ -19,20 +19,29 @@ MAX_ITEMS = 2000
 MAX_REPLY = 2000  # characters of one reply
 
 
-def browse(store: Store, conclusion: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Items with the replies of all arms at their last checkpoint, first seed; None where no arm is recorded whole."""
-    if not conclusion["arms"]:
-        return None
+def browse(store: Store, conclusion: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For each task and seed, items with the replies of its arms at their last checkpoint; only arms that are whole."""
     lineage = Lineage(store)
-    seed = conclusion["seeds"][0]
-    names = [arm["arm"] for arm in conclusion["arms"]]
+    arms_of: dict[str, list[str]] = {}
+    for arm in conclusion["arms"]:
+        arms_of.setdefault(lineage.study.task_of(arm["arm"]), []).append(arm["arm"])
+    groups = [(task, seed) for task in arms_of for seed in conclusion["seeds"]]
+    known = store.items()
+    return [
+        {"task": task, "seed": seed, "arms": arms_of[task],
+         **browse_group(store, lineage, arms_of[task], seed, known, BUDGET_CHARACTERS // len(groups))}
+        for task, seed in groups
+    ]  # fmt: skip
+
+
+def browse_group(
+    store: Store, lineage: Lineage, names: list[str], seed: int, known: dict[str, ItemRecord], budget: int
+) -> dict[str, Any]:
+    """The items of one task and seed that fit the budget of characters, those first where arms disagree."""
     jobs = {name: last_evaluation(lineage, name, seed) for name in names}
-    first = lineage.study.task_of(names[0])
-    names = [name for name in names if lineage.study.task_of(name) == first]
     order = reading_order([store.outcomes(jobs[name]) for name in names])
     chosen = order[:MAX_ITEMS]
     replies = {name: store.replies(jobs[name], chosen) for name in names}
-    known = store.items()
     shown: list[dict[str, Any]] = []
     spent = 0
     for position in chosen:
@@ -46,10 +55,10 @@ def browse(store: Store, conclusion: Mapping[str, Any]) -> dict[str, Any] | None
                         for sample in samples],
         }  # fmt: skip
         spent += len(json.dumps(row))
-        if spent > BUDGET_CHARACTERS and shown:
+        if spent > budget and shown:
             break
         shown.append(row)
-    return {"seed": seed, "arms": names, "num_items": len(order), "items": shown}
+    return {"num_items": len(order), "items": shown}
 
 
 def last_evaluation(lineage: Lineage, arm: str, seed: int) -> str:

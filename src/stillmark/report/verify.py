@@ -10,7 +10,7 @@ import json
 import sqlite3
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -141,7 +141,7 @@ def check_derived(store: Store, files: dict[str, bytes]) -> list[Check]:
 
 
 def derived(
-    conclusion: dict[str, Any], samples: dict[str, Any] | None, files: dict[str, bytes]
+    conclusion: dict[str, Any], samples: Sequence[dict[str, Any]], files: dict[str, bytes]
 ) -> list[Check]:
     """Tables, page and picture, made again from the conclusion."""
     manifest = parsed(files[MANIFEST], MANIFEST)

@@ -1,6 +1,6 @@
 """How a conclusion is shown: a study of questions in one way, a text study in another."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +20,14 @@ class Views:
     """What a report is made with."""
 
     tables: Callable[[Mapping[str, Any]], list[Table]]
-    page: Callable[[Mapping[str, Any], Mapping[str, Any] | None], str]
+    page: Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], str]
     pictures: Callable[[Mapping[str, Any]], dict[str, bytes]]
-    browse: Callable[[Store, Mapping[str, Any]], dict[str, Any] | None]
+    browse: Callable[[Store, Mapping[str, Any]], list[dict[str, Any]]]
 
 
 def views_of(conclusion: Mapping[str, Any]) -> Views:
     """The views of the conclusion's kind of study."""
     if conclusion.get("kind") == "text":
         return Views(tables=text_tables_of, page=lambda made, _: text_page_html(made), pictures=text_picture_files,
-                     browse=lambda store, made: None)  # fmt: skip
+                     browse=lambda store, made: [])  # fmt: skip
     return Views(tables=tables_of, page=page_html, pictures=picture_files, browse=browse)

@@ -8,6 +8,7 @@ runs/NAME/tables/*.csv .md .tex
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,14 @@ def standing_conclusion(folder: Path, store: Store) -> dict[str, Any] | None:
     return conclusion if is_same and conclusion.get("provenance") == provenance else None
 
 
-def samples_of(store: Store, conclusion: dict[str, Any]) -> dict[str, Any] | None:
+def samples_of(store: Store, conclusion: dict[str, Any]) -> list[dict[str, Any]]:
     """The replies that the page lets one read, where a study has any."""
     from stillmark.report.views import views_of
 
     return views_of(conclusion).browse(store, conclusion)
 
 
-def write_report(folder: Path, conclusion: dict[str, Any], samples: dict[str, Any] | None = None) -> None:
+def write_report(folder: Path, conclusion: dict[str, Any], samples: Sequence[dict[str, Any]] = ()) -> None:
     """All files of the report; each is written whole, and the page last."""
     from stillmark.report.views import views_of
 

@@ -47,7 +47,13 @@ function describe({one, point}) {
 
 function openSamples(place) { // the replies of the arm that was clicked
   const select = find("#arm-a");
-  if (!place || !select || !data.samples.arms.includes(place.one.arm)) return;
+  if (!place || !select) return;
+  if (!group().arms.includes(place.one.arm)) {
+    const other = data.samples.findIndex((one) => one.arms.includes(place.one.arm));
+    if (other < 0) return;
+    find("#group").value = other;
+    fillChoices();
+  }
   select.value = place.one.arm;
   browser.page = 0;
   drawSamples();

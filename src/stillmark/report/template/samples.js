@@ -2,8 +2,12 @@
 const PAGE_ITEMS = 8;
 const browser = {page: 0, rows: []};
 
+function group() { // the samples of the task and seed that are chosen
+  return data.samples[Number(document.querySelector("#group").value)];
+}
+
 function isRight(row, arm) {
-  return data.outcomes[row.replies[data.samples.arms.indexOf(arm)][0]] === "correct";
+  return data.outcomes[row.replies[group().arms.indexOf(arm)][0]] === "correct";
 }
 
 const WANTED = {
@@ -22,7 +26,7 @@ function make(tag, text, className) {
 }
 
 function replyOf(row, arm) {
-  const [outcome, text] = row.replies[data.samples.arms.indexOf(arm)];
+  const [outcome, text] = row.replies[group().arms.indexOf(arm)];
   const name = data.outcomes[outcome], box = make("div", undefined, "reply");
   const head = make("p", undefined, "reply-head");
   head.append(make("b", arm), " ", make("span", (name === "correct" ? "✓ " : "✗ ") + name, "outcome " + name));
@@ -38,7 +42,7 @@ function drawSamples() {
   if (!host) return;
   const value = (id) => document.querySelector(id).value;
   const [a, b, wanted, level] = [value("#arm-a"), value("#arm-b"), value("#wanted"), value("#level")];
-  browser.rows = data.samples.items.filter((row) => (level === "all" || String(row.level) === level) && WANTED[wanted](row, a, b));
+  browser.rows = group().items.filter((row) => (level === "all" || String(row.level) === level) && WANTED[wanted](row, a, b));
   const last = Math.max(0, Math.ceil(browser.rows.length / PAGE_ITEMS) - 1);
   browser.page = Math.max(0, Math.min(browser.page, last));
   host.replaceChildren(...browser.rows.slice(browser.page * PAGE_ITEMS, (browser.page + 1) * PAGE_ITEMS).map((row) => {
@@ -58,17 +62,25 @@ function drawSamples() {
   document.querySelector("#samples-on").disabled = browser.page >= last;
 }
 
+function fillChoices() { // of the group: its arms, those that were chosen where it has them, and its levels
+  const {arms, items} = group();
+  const fill = (id, usual) => {
+    const select = document.querySelector(id), chosen = arms.includes(select.value) ? select.value : usual;
+    select.replaceChildren(...arms.map((arm) => Object.assign(make("option", arm), {value: arm, selected: arm === chosen})));
+  };
+  const vanilla = data.arms.filter((arm) => arm.role === "vanilla" && arms.includes(arm.arm)).at(-1);
+  fill("#arm-a", arms.includes(data.student) ? data.student : arms[0]);
+  fill("#arm-b", vanilla ? vanilla.arm : arms.at(-1));
+  const levels = [...new Set(items.map((row) => row.level))].sort((x, y) => x - y), select = document.querySelector("#level");
+  const chosen = select.value;
+  select.replaceChildren(Object.assign(make("option", "all levels"), {value: "all"}),
+    ...levels.map((level) => Object.assign(make("option", "level " + level), {value: level, selected: String(level) === chosen})));
+}
+
 function startSamples() {
   if (!document.querySelector("#samples-list")) return;
-  const fill = (id, chosen) => {
-    const select = document.querySelector(id);
-    select.replaceChildren(...data.samples.arms.map((arm) => Object.assign(make("option", arm), {value: arm, selected: arm === chosen})));
-  };
-  const vanilla = data.arms.filter((arm) => arm.role === "vanilla" && data.samples.arms.includes(arm.arm)).at(-1);
-  fill("#arm-a", data.student ?? data.samples.arms[0]);
-  fill("#arm-b", vanilla ? vanilla.arm : data.samples.arms.at(-1));
-  const levels = [...new Set(data.samples.items.map((row) => row.level))].sort((x, y) => x - y);
-  document.querySelector("#level").append(...levels.map((level) => Object.assign(make("option", "level " + level), {value: level})));
+  fillChoices();
+  document.querySelector("#group").addEventListener("change", () => { browser.page = 0; fillChoices(); drawSamples(); });
   for (const id of ["#arm-a", "#arm-b", "#wanted", "#level"])
     document.querySelector(id).addEventListener("change", () => { browser.page = 0; drawSamples(); });
   document.querySelector("#samples-back").addEventListener("click", () => { browser.page--; drawSamples(); });
