@@ -197,7 +197,7 @@ def test_a_student_with_another_vocabulary_is_refused(text_run: Path, tmp_path: 
     assert "has another vocabulary" in done.stderr
 
 
-@pytest.mark.parametrize("method", ["forward_kl", "gkd"])
+@pytest.mark.parametrize("method", ["forward_kl", pytest.param("gkd", marks=pytest.mark.slow)])
 def test_distil_hands_out_a_model_with_its_card(text_run: Path, tmp_path: Path, method: str):
     from transformers import AutoModelForCausalLM
 
