@@ -5,7 +5,7 @@ import pytest
 from stillmark.compute.flops import forward_flops, train_flops
 from stillmark.plan import Plan
 from stillmark.sizes import Sizes, with_controls
-from stillmark.study import Study, study_from_text
+from stillmark.study import Study, Traces, study_from_text
 
 TEXT = """
 name: controls
@@ -70,3 +70,13 @@ def test_a_control_has_no_teacher_and_the_same_start_and_seeds():
     assert (control.kind, control.teacher, control.recipe.loss) == ("vanilla", None, "cross_entropy")
     assert ("student-control", 0) in plan.train_keys
     assert not plan.jobs[plan.train_keys["student-control", 0]].needs
+
+
+def test_a_generation_is_told_every_setting_of_its_traces_defaults_too():
+    """The stage reads them from the job alone: one that is left out of the key would be missing when it runs."""
+    plan = Plan(study("steps"))
+    (job,) = [job for job in plan.jobs.values() if job.stage == "generate"]
+    expected = set(Traces.model_fields) - {
+        "max_per_prompt"
+    }  # what is kept of them is the training's business
+    assert job.inputs["traces"].keys() == expected

@@ -196,7 +196,7 @@ class Plan:
         assert arm.training.traces is not None, name
         traces, lengths = arm.training.traces, self.sizes.lengths[self.study.task_of(name)]
         inputs = {
-            "seed": seed, "traces": traces.model_dump(exclude={"max_per_prompt"}, exclude_defaults=True),
+            "seed": seed, "traces": traces.model_dump(exclude={"max_per_prompt"}),
             "task": self.task_key(self.study.task_of(name)),
         }  # fmt: skip
         num_traces = traces.prompts * traces.samples_per_prompt
