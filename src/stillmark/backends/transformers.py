@@ -28,6 +28,7 @@ from stillmark.backends.stopping import StopRule, Written, end_ids_of
 from stillmark.backends.tokens import TextCodec, TokenIds
 from stillmark.backends.work import Work
 from stillmark.errors import UserError
+from stillmark.models.given import given_model, given_tokenizer
 
 DEFAULT_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 MAX_LOGIT_ELEMENTS = 1 << 24  # of one pass: 64 MiB in float32
@@ -279,36 +280,9 @@ def load_backend(
     Only safetensors are read, so loading a model cannot run its author's code (a pickle can); code that comes
     with a model is run only where `trust_remote_code` asks for it.
     """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    if path_or_id.endswith(".gguf") and gguf_file is None:
-        path_or_id, gguf_file = str(Path(path_or_id).parent), Path(path_or_id).name
-    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    if gguf_file is not None:
-        options["gguf_file"] = gguf_file
-    model_options = options if gguf_file is not None else {**options, "use_safetensors": True}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path_or_id, **options)
-        model, info = AutoModelForCausalLM.from_pretrained(
-            path_or_id,
-            dtype=getattr(torch, dtype),
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **model_options,  # named below
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(
-            f"the model `{path_or_id}` could not be loaded: {reason}",
-            "give a directory or hub id with safetensors weights, or a GGUF file",
-        ) from error
-    # transformers fills what the file lacks with random numbers and a warning: such a model is nobody's
-    absent = sorted([*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])])
-    if absent:
-        names = ", ".join(absent[:3])
-        raise UserError(
-            f"the model `{path_or_id}` lacks {len(absent)} of its weights, or has them in another size: {names}",
-            "the files are incomplete, or of another architecture than config.json says",
-        )
+    checkpoint = path_or_id if gguf_file is None else str(Path(path_or_id) / gguf_file)
+    tokenizer = given_tokenizer(checkpoint, revision, trust_remote_code=trust_remote_code)
+    model = given_model(
+        checkpoint, revision, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
+    )
     return TransformersBackend(model, tokenizer, device=device, max_batch_tokens=max_batch_tokens)

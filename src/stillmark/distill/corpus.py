@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from stillmark.distill.chat import ChatFormat, chat_format
 from stillmark.distill.identity import TokenSequence, data_sha256
 from stillmark.distill.text import IGNORED
 from stillmark.errors import UserError
@@ -59,8 +60,9 @@ def read_corpus(spec: Text, tokenizer: Any) -> Corpus:
     test_documents = [*held_out, *read_documents(spec.test)[0]]
     evaluation = EvaluationItems(document.prompt for document in test_documents if document.prompt)
     kept, overlaps = without_overlap(train_documents, lambda document: document.prompt, evaluation)
-    train = [window.sequence for document in kept for window in windows(document, tokenizer, spec)]
-    test = [window for document in test_documents for window in windows(document, tokenizer, spec)]
+    chat, length = chat_format(tokenizer), spec.context_tokens
+    train = [window.sequence for document in kept for window in windows(document, tokenizer, chat, length)]
+    test = [window for document in test_documents for window in windows(document, tokenizer, chat, length)]
     if not train:
         raise UserError("a text task has no text to train on", "add a file to `train`")
     if not test:
@@ -70,49 +72,43 @@ def read_corpus(spec: Text, tokenizer: Any) -> Corpus:
     return Corpus(train=train, test=[test[index] for index in chosen], dropped_documents=dropped)
 
 
-def windows(document: Document, tokenizer: Any, spec: Text) -> Iterator[HeldOutSequence]:
+def windows(
+    document: Document, tokenizer: Any, chat: ChatFormat | None, context_tokens: int
+) -> Iterator[HeldOutSequence]:
     """The document in pieces of at most `context_tokens` positions; a piece without a target is left out."""
-    ids, targets, byte_ends = document_tokens(document, tokenizer)
-    for start in range(0, len(targets), spec.context_tokens):
-        stop = min(start + spec.context_tokens, len(targets))
+    ids, targets, byte_ends = document_tokens(document, tokenizer, chat)
+    for start in range(0, len(targets), context_tokens):
+        stop = min(start + context_tokens, len(targets))
         sequence = TokenSequence(token_ids=ids[start:stop], targets=targets[start:stop])
         if sequence.num_loss_tokens:
             num_bytes = int(byte_ends[stop] - byte_ends[start])
             yield HeldOutSequence(sequence=sequence, num_bytes=num_bytes, source=document.file)
 
 
-def document_tokens(document: Document, tokenizer: Any) -> tuple[list[int], list[int], Sequence[int]]:
+def document_tokens(
+    document: Document, tokenizer: Any, chat: ChatFormat | None
+) -> tuple[list[int], list[int], Sequence[int]]:
     """(ids, targets, bytes of the response that are told after each id); ids[i] predicts targets[i].
 
-    A prompt goes through the tokenizer's chat template where it has one; the response ends with the end token.
+    A prompt goes through the tokenizer's chat template where it has one, and its response ends as the template ends a
+    reply; other text ends with the tokenizer's end token.
     """
-    if document.prompt:
-        prompt = prompt_ids(document, tokenizer)
+    end: Sequence[int] = [tokenizer.eos_token_id]
+    if document.prompt and chat:
+        prompt, end = list(chat.prompt_ids(document.turns or (("user", document.prompt),))), chat.end_ids
+    elif document.prompt:
+        prompt = tokenizer(document.prompt)["input_ids"]
     else:
         prompt = [] if tokenizer.bos_token_id is None else tokenizer("")["input_ids"][:1]
     encoded = tokenizer(document.response, add_special_tokens=False, return_offsets_mapping=True)
-    ids = [*prompt, *encoded["input_ids"], tokenizer.eos_token_id]
+    ids = [*prompt, *encoded["input_ids"], *end]
     told = bytes_before(document.response)
     ends = [0] * len(prompt) + [int(told[end]) for _, end in encoded["offset_mapping"]]
-    byte_ends = [*ends, int(told[-1])]
+    byte_ends = [*ends, *[int(told[-1])] * len(end)]
     if not document.prompt and not prompt:
         byte_ends = [end - byte_ends[0] for end in byte_ends]  # nothing predicts the first token
     targets = [IGNORED] * max(0, len(prompt) - 1) + ids[max(1, len(prompt)) :]
     return ids[:-1], targets, byte_ends
-
-
-def prompt_ids(document: Document, tokenizer: Any) -> list[int]:
-    if not tokenizer.chat_template:
-        ids: list[int] = tokenizer(document.prompt)["input_ids"]
-        return ids
-    turns = document.turns or (("user", document.prompt),)
-    text = tokenizer.apply_chat_template(
-        [{"role": role, "content": content} for role, content in turns],
-        tokenize=False,
-        add_generation_prompt=True,
-    )
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
 
 
 def bytes_before(text: str) -> Any:

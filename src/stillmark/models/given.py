@@ -1,8 +1,10 @@
-"""A model that exists: from a Hugging Face directory, a GGUF file or a hub id, read without running its code.
+"""A model that exists: from a Hugging Face directory, a GGUF file or a hub id; its code is run only where asked.
 
 Only safetensors and GGUF are read: loading a pickle can run its author's code.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +17,52 @@ def given_config(checkpoint: str, revision: str | None = None) -> dict[str, Any]
     """The model's config as plain values."""
     from transformers import AutoConfig
 
-    config = read(checkpoint, lambda: AutoConfig.from_pretrained(**source(checkpoint, revision))).to_dict()
+    with loading(checkpoint):
+        config: dict[str, Any] = AutoConfig.from_pretrained(**source(checkpoint, revision)).to_dict()
     for key in ("_name_or_path", "transformers_version", "quantization_config", "dtype"):
         config.pop(key, None)
     return {key: value for key, value in config.items() if is_plain(value)}
 
 
-def given_tokenizer(checkpoint: str, revision: str | None = None) -> Any:
+def given_tokenizer(checkpoint: str, revision: str | None = None, *, trust_remote_code: bool = False) -> Any:
     from transformers import AutoTokenizer
 
-    return read(checkpoint, lambda: AutoTokenizer.from_pretrained(**source(checkpoint, revision)))
+    with loading(checkpoint):
+        return AutoTokenizer.from_pretrained(
+            **source(checkpoint, revision), trust_remote_code=trust_remote_code
+        )
 
 
-def given_model(checkpoint: str, revision: str | None = None) -> Any:
-    """The model in float32 and eval mode; a quantised GGUF is dequantised."""
+def given_model(
+    checkpoint: str,
+    revision: str | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    trust_remote_code: bool = False,
+) -> Any:
+    """The model in eval mode; a quantised GGUF is dequantised. One whose files lack weights is refused."""
     from transformers import AutoModelForCausalLM
 
     options = source(checkpoint, revision)
     if "gguf_file" not in options:
         options["use_safetensors"] = True
-    return read(
-        checkpoint, lambda: AutoModelForCausalLM.from_pretrained(dtype=torch.float32, **options)
-    ).eval()
+    with loading(checkpoint):
+        model, info = AutoModelForCausalLM.from_pretrained(
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # named below
+            **options,
+        )
+    # transformers fills what the file lacks with random numbers and a warning: such a model is nobody's
+    absent = sorted([*info["missing_keys"], *(str(key[0]) for key in info["mismatched_keys"])])
+    if absent:
+        names = ", ".join(absent[:3])
+        raise UserError(
+            f"the model `{checkpoint}` lacks {len(absent)} of its weights, or has them in another size: {names}",
+            "the files are incomplete, or of another architecture than config.json says",
+        )
+    return model.eval()
 
 
 def source(checkpoint: str, revision: str | None) -> dict[str, Any]:
@@ -51,16 +77,20 @@ def source(checkpoint: str, revision: str | None) -> dict[str, Any]:
     if path.suffix == ".gguf":
         return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     name = str(path) if path.is_dir() else checkpoint
-    return {"pretrained_model_name_or_path": name, "revision": revision, "trust_remote_code": False}
+    return {"pretrained_model_name_or_path": name, "revision": revision}
 
 
-def read(checkpoint: str, load: Any) -> Any:
+@contextmanager
+def loading(checkpoint: str) -> Iterator[None]:
+    """A fault of the block is one line that names the model."""
+    from safetensors import SafetensorError
+
     try:
-        return load()
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
-            f"the model `{checkpoint}` could not be loaded: {first}",
+            f"the model `{checkpoint}` could not be loaded: {reason}",
             hint="give a directory or hub id with safetensors weights, or a GGUF file",
         ) from error
 

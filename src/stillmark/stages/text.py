@@ -137,7 +137,7 @@ def evaluate_text(job: Job, plan: Plan, store: Store, report: Any) -> None:
     record = store.checkpoints(job.needs[0])[job.inputs["checkpoint"]]
     vocab_size = len(tokenizer_for(plan, job.arm))
     scorer = TextScorer(load_model(store.folder / record.path, record.sha256), vocab_size)
-    judges = HeldOutJudge(job.needs[1], plan, store, vocab_size) if plan.judge else None
+    judges = judge_once(job.needs[1], plan, store, vocab_size) if plan.judge else None
     done = len(store.text_scores(job.key))
     for start in range(done, len(corpus.test), SEQUENCES_AT_ONCE):
         started, cpu_started = time.perf_counter(), time.process_time()
@@ -163,6 +163,16 @@ def evaluate_text(job: Job, plan: Plan, store: Store, report: Any) -> None:
         with store.transaction():
             store.add(*rows, entry)
         report(min(1.0, (start + SEQUENCES_AT_ONCE) / len(corpus.test)))
+
+
+_judges: dict[tuple[Path, str], "HeldOutJudge"] = {}  # of this process: loading a teacher takes seconds
+
+
+def judge_once(capture_key: str, plan: Plan, store: Store, vocab_size: int) -> "HeldOutJudge":
+    key = (store.folder, capture_key)
+    if key not in _judges:
+        _judges[key] = HeldOutJudge(capture_key, plan, store, vocab_size)
+    return _judges[key]
 
 
 class HeldOutJudge:
