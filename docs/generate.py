@@ -1,4 +1,4 @@
-"""Writes what is made from the code: the tree in README.md and docs/reference/command-line.md.
+"""Writes what is made from code and records: parts of README.md and docs/results, docs/reference/command-line.md.
 
 python docs/generate.py            writes them
 python docs/generate.py --check    says which are stale; exit 1 if any is
@@ -19,6 +19,9 @@ QUICKSTART_START = (
     "<!-- quickstart: made by docs/generate.py from docs/results/quickstart/conclusion.json -->"
 )
 QUICKSTART_END = "<!-- end of quickstart -->"
+SMOLLM2_START = "<!-- smollm2: made by docs/generate.py from docs/results/smollm2/conclusion.json -->"
+SMOLLM2_END = "<!-- end of smollm2 -->"
+SMOLLM2 = ROOT / "docs" / "results" / "smollm2"
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 from test_layers import LAYERS  # noqa: E402  (the one list of layers)
 
@@ -48,7 +51,8 @@ def tree() -> str:
 def readme() -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     text = between(text, TREE_START, TREE_END, tree())
-    return between(text, QUICKSTART_START, QUICKSTART_END, quickstart())
+    text = between(text, QUICKSTART_START, QUICKSTART_END, quickstart())
+    return between(text, SMOLLM2_START, SMOLLM2_END, smollm2(with_details=False))
 
 
 def between(text: str, start: str, end: str, content: str) -> str:
@@ -81,6 +85,25 @@ def quickstart() -> str:
     return "\n".join(lines)
 
 
+def smollm2(*, with_details: bool) -> str:
+    """The answer of the recorded smollm2 study, with what it rests on and its arms where asked, as Markdown."""
+    from stillmark.report.text_answer import text_answer_of
+    from stillmark.report.text_tables import text_tables_of
+
+    conclusion = json.loads((SMOLLM2 / "conclusion.json").read_text("utf-8"))
+    answer = text_answer_of(conclusion)
+    lines = [f"**{answer.verdict}** {answer.sentence}"]
+    if with_details:
+        tables = {table.name: table for table in text_tables_of(conclusion)}
+        lines += ["", *(f"- {line}" for line in answer.details), "", tables["arms"].to_markdown().strip()]
+    return "\n".join(lines)
+
+
+def smollm2_result() -> str:
+    text = (SMOLLM2 / "README.md").read_text(encoding="utf-8")
+    return between(text, SMOLLM2_START, SMOLLM2_END, smollm2(with_details=True))
+
+
 def command_line() -> str:
     """The help page of every command."""
     from stillmark.cli import app
@@ -106,7 +129,11 @@ def command_line() -> str:
 
 
 def generated() -> dict[Path, str]:
-    return {ROOT / "README.md": readme(), ROOT / "docs" / "reference" / "command-line.md": command_line()}
+    return {
+        ROOT / "README.md": readme(),
+        SMOLLM2 / "README.md": smollm2_result(),
+        ROOT / "docs" / "reference" / "command-line.md": command_line(),
+    }
 
 
 def main() -> None:
