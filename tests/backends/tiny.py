@@ -53,6 +53,7 @@ PLAIN = {
     "bloom": {"n_layer": 2, "n_head": 4},
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"]},
     "stablelm": {},
+    "phimoe": {"sliding_window": 16, "num_local_experts": 4},  # wider than the trial of packed rows is long
     "falcon": {"alibi": True, "head_dim": None},
     "rwkv": {
         "attention_hidden_size": 32,

@@ -54,7 +54,11 @@ def reason_not_to_pack(packed: PackedModel) -> str | None:
     tolerance = TOLERANCE_NATS.get(packed.model.dtype, 0.0)
     if not worst <= tolerance:
         return f"packed rows gave log-probabilities that differ by {worst:.3g} nats"
-    if "sliding_attention" in layer_types and not any(packed.windows.values()):
+    # Phi-3.5-MoE has a window and no `layer_types`; Qwen2 has a window's width and no layer that uses it
+    has_window = "sliding_attention" in layer_types or (
+        not layer_types and getattr(text_config, "sliding_window", None) is not None
+    )
+    if has_window and not any(packed.windows.values()):
         return "its sliding-window layers do not tell the attention function their window"
     return None
 
