@@ -6,6 +6,8 @@ import pytest
 
 from stillmark.backends.prefix import PassLimits, build_tree, plan_passes
 
+NOTHING_TWICE = (1 << 30, 0)
+
 
 def random_sequences(seed: int, count: int) -> list[tuple[int, ...]]:
     rng = random.Random(seed)
@@ -19,11 +21,18 @@ def random_sequences(seed: int, count: int) -> list[tuple[int, ...]]:
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("limits", [(16, 5, 8), (64, 64, 32), (1000, 1000, 1000), (7, 1, 1)])
-def test_each_prefix_is_computed_once_and_after_its_ancestors(seed, limits):
+@pytest.mark.parametrize("costs", [NOTHING_TWICE, (3, 4), (1, 1000)])
+def test_each_prefix_is_computed_after_its_ancestors_and_once_where_that_is_cheapest(seed, limits, costs):
     sequences = random_sequences(seed, 60)
     first_wanted = [len(ids) - 1 - index % min(3, len(ids)) for index, ids in enumerate(sequences)]
-    tree = build_tree(sequences, first_wanted)
-    bounds = PassLimits(max_tokens=limits[0], max_wanted=limits[1], group_tokens=limits[2])
+    bounds = PassLimits(
+        max_tokens=limits[0],
+        max_wanted=limits[1],
+        group_tokens=limits[2],
+        pairs_per_position=costs[0],
+        positions_per_pass=costs[1],
+    )
+    tree = build_tree(sequences, first_wanted, bounds)
 
     def prefix_of(node, position):
         tokens = ()
@@ -40,6 +49,7 @@ def test_each_prefix_is_computed_once_and_after_its_ancestors(seed, limits):
         assert len(step.wanted) <= bounds.max_wanted
         del in_path[step.depth :]
         own = {}
+        starts = [sum(step.group_sizes[:group]) for group in range(len(step.group_sizes))]
         for span in step.spans:
             for offset in range(span.first, span.last):
                 prefix = prefix_of(span.node, span.node.start + offset)
@@ -53,7 +63,7 @@ def test_each_prefix_is_computed_once_and_after_its_ancestors(seed, limits):
                     if length <= step.depth:
                         assert in_path[length - 1] == prefix[:length]
                     else:
-                        assert own[prefix[:length]] < index
+                        assert max(s for s in starts if s <= index) <= own[prefix[:length]] < index
         wanted += [
             prefix_of(node, step.positions[index])
             for index, node in zip(step.wanted, step.wanted_nodes, strict=True)
@@ -61,15 +71,26 @@ def test_each_prefix_is_computed_once_and_after_its_ancestors(seed, limits):
         if step.is_spine:
             in_path += sorted(own, key=len)
     every_prefix = {ids[:length] for ids in sequences for length in range(1, len(ids) + 1)}
-    assert len(computed) == len(set(computed))
+    if costs == NOTHING_TWICE:
+        assert len(computed) == len(set(computed))
+        assert len(wanted) == len(set(wanted))
     assert set(computed) == every_prefix
     expected = {
         ids[: p + 1]
         for ids, first in zip(sequences, first_wanted, strict=True)
         for p in range(first, len(ids))
     }
-    assert len(wanted) == len(set(wanted))
     assert set(wanted) == expected
+
+
+def test_a_stem_of_few_tokens_is_computed_for_each_item():
+    shared, items = (1, 2, 3), [tuple(100 * item + i for i in range(30)) for item in range(1, 11)]
+    sequences = [shared + item for item in items]
+    limits = PassLimits(max_tokens=1000, max_wanted=1000, group_tokens=500, pairs_per_position=1000)
+    [step] = plan_passes(build_tree(sequences, [len(ids) - 1 for ids in sequences], limits), limits)
+    # Sharing would save 9 * 3 positions and cost 303**2 - 10 * 33**2 pairs, worth 80 positions
+    assert step.group_sizes == [33] * 10
+    assert len(step.wanted) == 10
 
 
 def test_the_cost_is_the_one_of_the_formula():
@@ -80,7 +101,7 @@ def test_the_cost_is_the_one_of_the_formula():
         for item in range(num_items)
         for k in range(num_choices)
     ]
-    tree = build_tree(sequences, [prefix + own - 1] * len(sequences))
-    limits = PassLimits(max_tokens=64, max_wanted=64, group_tokens=32)
+    limits = PassLimits(max_tokens=64, max_wanted=64, group_tokens=32, pairs_per_position=1000)
+    tree = build_tree(sequences, [prefix + own - 1] * len(sequences), limits)
     computed = sum(len(step.tokens) for step in plan_passes(tree, limits))
     assert computed == prefix + num_items * (own + num_choices * (choice - 1))

@@ -83,7 +83,8 @@ class Decoder:
 
     def __post_init__(self) -> None:
         sequences = [prompt.ids for prompt in self.prompts]
-        self._tree: TokenTree = build_tree(sequences, [len(ids) - 1 for ids in sequences])
+        last = [len(ids) - 1 for ids in sequences]
+        self._tree: TokenTree = build_tree(sequences, last, self.limits.passes)
         self._num_samples = max(len(prompt.streams) for prompt in self.prompts)
         self._path = PathCache(max(len(ids) for ids in sequences))
         self._written: list[list[Written]] = [[Written() for _ in p.streams] for p in self.prompts]

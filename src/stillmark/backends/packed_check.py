@@ -75,7 +75,10 @@ def _worst_difference(packed: PackedModel, vocab_size: int) -> float:
         tuple(ids[:6]),
         (tuple(ids[6:11]), tuple(ids[11:14]), tuple(ids[6:8]) + tuple(ids[14:18])),
     )
-    limits = PassLimits(max_tokens=16, max_wanted=16, group_tokens=8)
+    # Nothing is computed again, so that the trial has all that a tree can hold
+    limits = PassLimits(
+        max_tokens=16, max_wanted=16, group_tokens=8, pairs_per_position=1 << 30, positions_per_pass=0
+    )
     prompts = [prefix + branch for branch in branches]
     num_unscored = 3
     pairs = [(prompt[:num_unscored], prompt[num_unscored:]) for prompt in prompts]

@@ -9,6 +9,9 @@ and gives `Pass`es of at most `max_tokens` positions:
 
 So P shared tokens, then N items of s tokens with K choices of c tokens each, cost P + N·(s + K·(c−1))
 positions, where one forward pass a choice costs N·K·(P + s + c − 1).
+
+A few tokens that some items share by chance (the "What is" of questions) are not worth a node: to compute them
+again for each costs less than the attention of one group to another's tokens, or than a pass of their own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -57,6 +60,10 @@ class PassLimits:
     group_tokens: (
         int  # a subtree of up to so many tokens is one group; its own attention is quadratic in them
     )
+    # What costs as much as a position's linear layers: so many pairs of a query and a key; and so many
+    # positions cost what a pass costs in any case, as it reads all weights (some tens on CPUs and GPUs alike)
+    pairs_per_position: int
+    positions_per_pass: int = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +113,10 @@ class TokenTree:
         return node
 
 
-def build_tree(sequences: Sequence[TokenIds], wanted_from: Sequence[int]) -> TokenTree:
-    """The radix tree of the sequences; logits are wanted at each one's positions from `wanted_from` on."""
+def build_tree(sequences: Sequence[TokenIds], wanted_from: Sequence[int], limits: PassLimits) -> TokenTree:
+    """The tree of the sequences, for passes within the limits; logits are wanted at each one's positions from
+    `wanted_from` on.
+    """
     root = Node(tokens=(), start=0)
     end_nodes: list[Node] = [root] * len(sequences)
     order = sorted(range(len(sequences)), key=lambda i: sequences[i])
@@ -127,6 +136,7 @@ def build_tree(sequences: Sequence[TokenIds], wanted_from: Sequence[int]) -> Tok
         end_nodes[index] = path[-1]
         path[-1].sequences.append(index)
         previous = ids
+    _repeat_short_stems(root, limits)
     # `_split` moves a node's lower half to a new node: sequences that ended there are found anew
     _collect_ends(root, end_nodes)
     tree = TokenTree(root=root, end_nodes=end_nodes)
@@ -244,6 +254,28 @@ def _split(node: Node, position: int) -> None:
     for child in lower.children:
         child.parent = lower
     node.tokens, node.children, node.sequences = node.tokens[:keep], [lower], []
+
+
+def _repeat_short_stems(root: Node, limits: PassLimits) -> None:
+    """Give a node's tokens to each of its children, where computing them again costs less than sharing them."""
+    for node in reversed(list(_preorder(root))):  # children first
+        sizes = [child.subtree_tokens for child in node.children]
+        node.subtree_tokens = len(node.tokens) + sum(sizes)
+        if node.parent is None or len(sizes) < 2 or node.sequences:
+            continue
+        if node.subtree_tokens <= limits.group_tokens:
+            apart = sum((len(node.tokens) + size) ** 2 for size in sizes)
+            saved_positions = (node.subtree_tokens**2 - apart) / limits.pairs_per_position
+        else:
+            saved_positions = limits.positions_per_pass
+        if (len(sizes) - 1) * len(node.tokens) >= saved_positions:
+            continue
+        for child in node.children:
+            child.tokens, child.start, child.parent = node.tokens + child.tokens, node.start, node.parent
+            child.subtree_tokens += len(node.tokens)
+        siblings = node.parent.children
+        where = next(index for index, sibling in enumerate(siblings) if sibling is node)
+        siblings[where : where + 1] = node.children
 
 
 def _collect_ends(root: Node, end_nodes: list[Node]) -> None:

@@ -34,7 +34,7 @@ def packed_logprobs(
     first_wanted = [len(ids) for ids in sequences]
     for (prompt, _), ids in zip(pairs, inputs, strict=True):
         first_wanted[index_of[ids]] = min(first_wanted[index_of[ids]], len(prompt) - 1)
-    tree = build_tree(sequences, first_wanted)
+    tree = build_tree(sequences, first_wanted, limits)
     targets = _targets_by_place(tree, pairs, [index_of[ids] for ids in inputs])
     scored = [Scored() for _ in pairs]
     path = PathCache(max(len(ids) for ids in sequences))
