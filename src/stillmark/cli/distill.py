@@ -71,5 +71,6 @@ def distill_command(
     )  # fmt: skip
     with resumable():
         folder = distil(request, epochs=epochs, out=out, write_gguf=gguf)
-    print(f"model: {folder}", file=sys.stderr)
-    print(folder)
+    if folder is not None:  # of several processes, the first speaks
+        print(f"model: {folder}", file=sys.stderr)
+        print(folder)
