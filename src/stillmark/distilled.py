@@ -8,6 +8,7 @@ from stillmark.distill.processes import Processes
 from stillmark.errors import UserError
 from stillmark.records import Store
 from stillmark.report.model_card import model_card
+from stillmark.report.training import training_line
 from stillmark.resolve import resolve
 from stillmark.runner import run_study
 from stillmark.sizes import Sizes, resolved
@@ -41,6 +42,17 @@ def distil(request: DistillRequest, *, epochs: float, out: Path, write_gguf: boo
 
         float_gguf_of(folder, folder / "student.gguf")
     return folder
+
+
+def training_lines(out: Path) -> list[str]:
+    """What the training of the student, and of its control, took: tokens, FLOPs, seconds and MFU."""
+    store = Store.open(out)
+    try:
+        keys = Lineage(store).plan.train_keys
+        lines = [training_line(arm, store, key) for (arm, _), key in keys.items()]
+    finally:
+        store.close()
+    return [line for line in lines if line is not None]
 
 
 def budgeted_study(request: DistillRequest, epochs: float) -> Study:

@@ -19,6 +19,7 @@ from stillmark.errors import UserError
 from stillmark.plan import Job, Plan
 from stillmark.provenance import provenance
 from stillmark.records import Store
+from stillmark.report.training import training_line
 from stillmark.study import Study
 
 
@@ -46,7 +47,7 @@ def run_study(
         store.put_study(text, study.model_dump(), [job.row() for job in plan.jobs.values()], provenance())
         finished = store.finished_keys()
         todo = [job for job in plan.jobs.values() if job.key not in finished]
-        with progress_bar(todo, quiet) as bar:
+        with progress_bar(todo, store, quiet) as bar:
             if processes.count > 1:
                 from stillmark.together import lead
 
@@ -72,10 +73,11 @@ def only_runner(folder: Path) -> Iterator[None]:
 
 
 class Bar:
-    """Progress over all jobs, weighted by the time that each is expected to take."""
+    """Progress over all jobs, weighted by the time that each is expected to take; a line for each training."""
 
-    def __init__(self, progress: Progress, todo: list[Job]) -> None:
-        self.progress = progress
+    def __init__(self, progress: Progress, todo: list[Job], store: Store) -> None:
+        self.progress, self.store = progress, store
+        self.trainings = {job.key for job in todo if job.stage == "train"}
         self.weights = {job.key: expected_effort(job) for job in todo}
         self.labels = {job.key: f"{job.stage} {job.arm} seed {job.seed}" for job in todo}
         self.done = dict.fromkeys(self.weights, 0.0)
@@ -88,6 +90,9 @@ class Bar:
         completed = sum(self.weights[k] * f for k, f in self.done.items())
         jobs = f"{sum(f >= 1 for f in self.done.values())}/{len(self.done)} jobs"
         self.progress.update(self.task, completed=completed, description=self.labels[key], jobs=jobs)
+        if fraction >= 1 and key in self.trainings and not self.progress.disable:
+            line = training_line(self.labels[key], self.store, key)
+            self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 EFFORT_PER_FLOP = {
@@ -105,7 +110,7 @@ def expected_effort(job: Job) -> float:
 
 
 @contextmanager
-def progress_bar(todo: list[Job], quiet: bool) -> Iterator[Bar]:
+def progress_bar(todo: list[Job], store: Store, quiet: bool) -> Iterator[Bar]:
     columns = (
         TextColumn("{task.fields[jobs]}"), BarColumn(), TextColumn("{task.percentage:.0f}%"), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.description}"),
@@ -113,7 +118,7 @@ def progress_bar(todo: list[Job], quiet: bool) -> Iterator[Bar]:
     with Progress(
         *columns, console=Console(stderr=True), disable=quiet or not todo, speed_estimate_period=300
     ) as progress:
-        yield Bar(progress, todo)
+        yield Bar(progress, todo, store)
 
 
 def run_jobs(todo: list[Job], study: Study, folder: Path, workers: int, bar: Bar) -> None:

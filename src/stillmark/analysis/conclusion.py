@@ -22,6 +22,7 @@ from stillmark.analysis.shared_teacher import ratios_by_students
 from stillmark.analysis.size import SizedResult, equivalent_size
 from stillmark.analysis.size_rows import size_claim_rows
 from stillmark.analysis.text_conclusion import conclude_text
+from stillmark.analysis.training_rows import training_rows
 from stillmark.compute.flops import generate_flops
 from stillmark.compute.ledger import BOUNDARY_WORDS, Boundary
 from stillmark.records import ItemRecord, SampleRecord, Store
@@ -60,6 +61,7 @@ def conclude_study(store: Store) -> dict[str, Any]:
         "differences": difference_rows(study, {arm: curves[arm] for arm in recorded}),
         "size_claims": size_claim_rows(lineage, {arm: curves[arm] for arm in recorded}),
         "ledger": ledger_rows(lineage),
+        "training": training_rows(lineage),
         "unfinished": sorted({f"{job.stage} {job.arm} seed {job.seed}" for job in lineage.unfinished}),
         "bootstrap": {"num_resamples": NUM_RESAMPLES, "random_seed": RANDOM_SEED, "confidence": 0.95},
         "provenance": lineage.provenance,
