@@ -57,7 +57,16 @@ def command(folder: Path, out: str, **options: str) -> list[str | Path]:
         "--learning-rate": "3e-3", "--threads": "1", **options,
     }  # fmt: skip
     flat = [word for pair in settings.items() for word in pair]
-    return ["distill", "--teacher", folder / "given", "--data", folder / "data.jsonl", *flat, "--out", folder / out]
+    return [
+        "distill",
+        "--teacher",
+        folder / "given",
+        "--data",
+        folder / "data.jsonl",
+        *flat,
+        "--out",
+        folder / out,
+    ]
 
 
 def trained(folder: Path) -> tuple[list[CheckpointRecord], dict[str, tuple[int, int, int]]]:
@@ -75,7 +84,11 @@ def trained(folder: Path) -> tuple[list[CheckpointRecord], dict[str, tuple[int, 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_two_processes_leave_what_one_does(work: Path, launcher: str):
     done = subprocess.run(
-        launched(launcher, command(work, launcher)), env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        launched(launcher, command(work, launcher)),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(work / launcher / "model")]  # one process speaks

@@ -45,7 +45,12 @@ def test_every_trained_arm_has_the_mfu_of_its_ledger(tiny_run: Path, conclusion)
 
 def test_it_is_in_the_terminal_and_on_the_page(tiny_run: Path, conclusion):
     table = training_table(conclusion)
-    mfu = [cell.text for row in table.rows for column, cell in zip(table.columns, row, strict=True) if column.name == "mfu"]
+    mfu = [
+        cell.text
+        for row in table.rows
+        for column, cell in zip(table.columns, row, strict=True)
+        if column.name == "mfu"
+    ]
     assert len(mfu) == len(conclusion["training"])
     page = (tiny_run / "report.html").read_text()
     shown = run_stillmark("show", tiny_run).stdout

@@ -52,9 +52,7 @@ def training_rows(lineage: Lineage) -> list[dict[str, Any]]:
 
 def part_rows(jobs: list[TrainedJob]) -> list[dict[str, Any]]:
     """Each part that these jobs have, and all of them; the tokens of all are those that were trained on."""
-    parts = [
-        part for part in STEP_PARTS if any(entry.part == part for job in jobs for entry in job.entries)
-    ]
+    parts = [part for part in STEP_PARTS if any(entry.part == part for job in jobs for entry in job.entries)]
     rows = [part_row(part, jobs, {part}) for part in parts]
     return [*rows, {**part_row(ALL_STEPS, jobs, set(parts)), "tokens": rows[0]["tokens"]}] if rows else []
 

@@ -18,7 +18,9 @@ import torch
 from stillmark.errors import UserError
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=30)  # for one that works alone, on an evaluation say; a launcher ends all when one dies
+PATIENCE = timedelta(
+    days=30
+)  # for one that works alone, on an evaluation say; a launcher ends all when one dies
 
 
 class Processes:
@@ -111,7 +113,9 @@ class Processes:
 
     def end_with_launcher(self) -> None:
         """A launcher that was killed must not leave processes that go on training and hold the study's lock."""
-        if "TORCHELASTIC_RUN_ID" in os.environ:  # torch's, which accelerate uses too, is this process's parent
+        if (
+            "TORCHELASTIC_RUN_ID" in os.environ
+        ):  # torch's, which accelerate uses too, is this process's parent
             end_with(os.getppid())
 
     def wait(self) -> None:
@@ -136,7 +140,9 @@ def launched_accelerator() -> Any:
     """accelerate's view of the launch. Made once: the processes meet when it is made."""
     from accelerate import Accelerator, InitProcessGroupKwargs
 
-    is_cpu = not torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    is_cpu = (
+        not torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    )
     return Accelerator(cpu=is_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
 
 

@@ -72,7 +72,7 @@ def train(job: Job, plan: Plan, store: Store, report: Any, processes: Processes)
         report(training.spent.train_flops / arm.training.train_flops)
     if processes.is_first:
         (folder / f"{arm.training.checkpoints - 1}-{STATE_FILE}").unlink(missing_ok=True)
-    if log:
+    if log is not None:
         log.close()
 
 
@@ -128,7 +128,9 @@ def starting_model(job: Job, plan: Plan, store: Store, processes: Processes) -> 
     return pruned.model
 
 
-def teacher_of(job: Job, plan: Plan, store: Store, device: torch.device) -> LiveTeacher | CachedTeacher | None:
+def teacher_of(
+    job: Job, plan: Plan, store: Store, device: torch.device
+) -> LiveTeacher | CachedTeacher | None:
     """What judges the arm's text: a live teacher, its captured logits, or nothing."""
     arm = plan.study.arms[job.arm]
     if not arm.teacher or not arm.training.needs_logits:
@@ -163,9 +165,7 @@ def record_checkpoint(job: Job, training: Training, index: int, folder: Path, st
     """Files first, then the rows that refer to them: a kill between the two leaves files that are written again."""
     spent, processes = training.spent, training.processes
     checkpoint, weights = folder / f"checkpoint-{index}", training.averaged_weights()
-    sha256 = processes.from_first(
-        lambda: save_model(checkpoint, training.model, weights, training.tokenizer)
-    )
+    sha256 = processes.from_first(lambda: save_model(checkpoint, training.model, weights, training.tokenizer))
     training.save(folder / f"{index}-{STATE_FILE}")
     before = store.ledger(job.key)
     segment = {
