@@ -17,6 +17,7 @@ from stillmark.analysis.frontier import Band, Ratio, compute_ratios, curve_band
 from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_interval_over_seeds
 from stillmark.analysis.ledger_rows import finite, ledger_rows
 from stillmark.analysis.lineage import Lineage, correctness
+from stillmark.analysis.overlap_rows import overlap_rows
 from stillmark.analysis.profile_rows import device_rows, profile_rows
 from stillmark.analysis.shared_teacher import ratios_by_students
 from stillmark.analysis.size import SizedResult, equivalent_size
@@ -62,6 +63,7 @@ def conclude_study(store: Store) -> dict[str, Any]:
         "size_claims": size_claim_rows(lineage, {arm: curves[arm] for arm in recorded}),
         "ledger": ledger_rows(lineage),
         "training": training_rows(lineage),
+        "overlap": overlap_rows(lineage),
         "unfinished": sorted({f"{job.stage} {job.arm} seed {job.seed}" for job in lineage.unfinished}),
         "bootstrap": {"num_resamples": NUM_RESAMPLES, "random_seed": RANDOM_SEED, "confidence": 0.95},
         "provenance": lineage.provenance,

@@ -6,8 +6,8 @@ from typing import Any
 from stillmark.report import text_words, words
 from stillmark.report.ledger_tables import ledger_table, stages_table
 from stillmark.report.table import Cell, Column, Table, number, word
-from stillmark.report.training import training_table
 from stillmark.report.text_words import COMPARED, HEADINGS, MEASURES, TITLES
+from stillmark.report.training import training_table
 
 NOTHING = {"value": None, "low": None, "high": None}
 

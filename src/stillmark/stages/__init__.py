@@ -46,7 +46,7 @@ def do_job(
         machine |= {"device": device_name(processes), "matmul_flops_per_second": peak}
     store.begin_job(job.key, job.stage, job.inputs, machine)
     is_text = plan.study.is_text
-    stages = {
+    stages: dict[str, Callable[..., None]] = {
         "adopt": adopt, "train": partial(train, processes=processes), "generate": generate, "capture": capture,
         "evaluate": evaluate_text if is_text else evaluate, "profile": profile,
     }  # fmt: skip

@@ -23,6 +23,8 @@ from stillmark.records import CheckpointRecord, LedgerEntry, Method, Store
 from stillmark.stages.adopt import device_name, final_model, model_folder, tokenizer_for
 from stillmark.stages.text import corpus_for, open_cache
 from stillmark.study.schema import GivenModel, PrunedModel
+from stillmark.tasks.overlap import EvaluationItems
+from stillmark.tasks.task import held_out_prompts
 from stillmark.tasks.traces import choose_traces
 
 STATE_FILE = "training_state.safetensors"
@@ -233,10 +235,12 @@ def text_source(job: Job, plan: Plan, store: Store, tokenizer: Any) -> TextSourc
         return TaskText(plan.tasks[plan.study.task_of(job.arm)], recipe.text, job.seed, tokenizer)
     items = store.items()
     assert recipe.traces is not None, job.arm
+    task = plan.tasks[plan.study.task_of(job.arm)]
     choice = choose_traces(
         store.samples(plan.generate_keys[job.arm, job.seed]),
         {item_id: item.prompt for item_id, item in items.items()},
         max_per_prompt=recipe.traces.max_per_prompt,
+        evaluation=EvaluationItems(held_out_prompts(task), with_runs=False),
     )
     accepted = [TextPair(prompt=prompt, response=response) for prompt, response in choice.pairs]
     if not accepted:
