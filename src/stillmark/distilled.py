@@ -56,7 +56,7 @@ def training_lines(out: Path) -> list[str]:
 
 
 def budgeted_study(request: DistillRequest, epochs: float) -> Study:
-    """The request as a study whose budget is so many readings of the data, with what models and files were found to be."""
+    """The request as a study that reads the data so many times, with what its models and files were found to be."""
     unbudgeted = resolve(distill_study(request, train_flops=1.0))
     sizes = Sizes(unbudgeted)
     num_sequences = resolved(unbudgeted.tasks["data"], "data").train_sequences
