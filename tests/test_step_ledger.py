@@ -124,7 +124,7 @@ def test_the_plan_predicts_what_is_counted_writing_included(run: tuple[Store, Pl
     written = sum(
         entry.flops for entry in store.ledger(plan.train_keys["own", 0]) if entry.part == "generate_student"
     )
-    assert plan.sizes.own_text_flops("own") == pytest.approx(written, rel=0.15)
+    assert plan.sizes.own_text_flops("own") == pytest.approx(written, rel=0.25)
     spent = [
         sum(entry.flops for entry in store.ledger(plan.train_keys[arm, 0]) if entry.part != "teacher_forward")
         for arm in ("own", "own-control")
