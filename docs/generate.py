@@ -36,7 +36,7 @@ def first_sentence(path: Path) -> str:
 def tree() -> str:
     """The package, one line a file, in the order in which imports go."""
     lines = ["src/stillmark/"]
-    for layer in LAYERS:
+    for layer in [*LAYERS, "__main__"]:
         folder, file = PACKAGE / layer, PACKAGE / f"{layer}.py"
         if file.is_file():
             lines.append(f"  {file.name:<28}{first_sentence(file)}")

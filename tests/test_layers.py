@@ -27,6 +27,7 @@ TORCH_BELOW = [
     "profiling",
     "stages",
     "resolve",
+    "together",
     "runner",
     "distilled",
     "cli",

@@ -217,5 +217,12 @@ def test_distil_hands_out_a_model_with_its_card(text_run: Path, tmp_path: Path, 
     ).fetchone()
     assert f"| {trained:.4g} | counted |" in card
     assert "| everything: all of these | unknown |" in card
+    steps = store.execute(
+        "SELECT sum(flops) / sum(seconds * json_extract(provenance, '$.matmul_flops_per_second')) FROM ledger JOIN jobs "
+        "ON job_key = key WHERE part IN ('train', 'teacher_forward', 'generate_student') AND job_key IN "
+        "(SELECT job_key FROM ledger WHERE part = 'teacher_forward')"
+    ).fetchone()[0]
+    assert f"| {100 * steps:.1f}% |" in card
+    assert done.stderr.count(f"MFU {100 * steps:.1f}% of ") >= 2  # as the training ended, and in the summary
     again = run_stillmark(*command)
     assert again.returncode == 0, again.stderr

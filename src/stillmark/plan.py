@@ -186,7 +186,7 @@ class Plan:
             inputs["weights_sha256"] = spec.weights_sha256
         return self._add(
             "train", name, seed, inputs, needs,
-            flops=int(recipe.train_flops) + self.sizes.teacher_forward_flops(name),
+            flops=int(recipe.train_flops) + self.sizes.teacher_forward_flops(name) + self.sizes.own_text_flops(name),
             tokens=num_samples * self.sizes.sample(name).read,
         )  # fmt: skip
 

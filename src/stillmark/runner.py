@@ -4,8 +4,6 @@ import fcntl
 import multiprocessing
 import os
 import signal
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +19,7 @@ from stillmark.errors import UserError
 from stillmark.plan import Job, Plan
 from stillmark.provenance import provenance
 from stillmark.records import Store
+from stillmark.report.training import training_line
 from stillmark.study import Study
 
 
@@ -29,21 +28,32 @@ def run_study(
 ) -> int:
     """Carries out what is not yet recorded of a study in `folder`; returns how many jobs that was.
 
-    Ctrl-C and `kill -9` lose no record; the same call goes on. Raises UserError for a study that is at fault.
+    Ctrl-C and `kill -9` lose no record; the same call goes on. Raises UserError for a study that is at fault. Where
+    `accelerate launch` or `torchrun` started several processes, each calls this: they train together (`together.py`).
     """
+    from stillmark.distill.processes import Processes
     from stillmark.resolve import resolve
 
-    study = resolve(study)
+    processes = Processes.launched()
+    study = processes.from_first(lambda: resolve(study))
     plan = Plan(study)
+    if not processes.is_first:
+        from stillmark.together import follow
+
+        return follow(plan, folder, processes)
     folder.mkdir(parents=True, exist_ok=True)
     with only_runner(folder):
         store = Store.create(folder / "records.sqlite")
         store.put_study(text, study.model_dump(), [job.row() for job in plan.jobs.values()], provenance())
         finished = store.finished_keys()
         todo = [job for job in plan.jobs.values() if job.key not in finished]
-        if todo:
-            workers = workers or max(1, (os.cpu_count() or 1) // (study.threads or os.cpu_count() or 1))
-            with progress_bar(plan, todo, quiet) as bar:
+        with progress_bar(todo, store, quiet) as bar:
+            if processes.count > 1:
+                from stillmark.together import lead
+
+                lead(todo, plan, store, processes, lambda job, fraction: bar.update(job.key, fraction))
+            elif todo:
+                workers = workers or max(1, (os.cpu_count() or 1) // (study.threads or os.cpu_count() or 1))
                 run_jobs(todo, study, folder, workers, bar)
         store.close()
     return len(todo)
@@ -63,10 +73,11 @@ def only_runner(folder: Path) -> Iterator[None]:
 
 
 class Bar:
-    """Progress over all jobs, weighted by the time that each is expected to take."""
+    """Progress over all jobs, weighted by the time that each is expected to take; a line for each training."""
 
-    def __init__(self, progress: Progress, todo: list[Job]) -> None:
-        self.progress = progress
+    def __init__(self, progress: Progress, todo: list[Job], store: Store) -> None:
+        self.progress, self.store = progress, store
+        self.trainings = {job.key for job in todo if job.stage == "train"}
         self.weights = {job.key: expected_effort(job) for job in todo}
         self.labels = {job.key: f"{job.stage} {job.arm} seed {job.seed}" for job in todo}
         self.done = dict.fromkeys(self.weights, 0.0)
@@ -79,6 +90,9 @@ class Bar:
         completed = sum(self.weights[k] * f for k, f in self.done.items())
         jobs = f"{sum(f >= 1 for f in self.done.values())}/{len(self.done)} jobs"
         self.progress.update(self.task, completed=completed, description=self.labels[key], jobs=jobs)
+        if fraction >= 1 and key in self.trainings and not self.progress.disable:
+            line = training_line(self.labels[key], self.store, key)
+            self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 EFFORT_PER_FLOP = {
@@ -96,15 +110,15 @@ def expected_effort(job: Job) -> float:
 
 
 @contextmanager
-def progress_bar(plan: Plan, todo: list[Job], quiet: bool) -> Iterator[Bar]:
+def progress_bar(todo: list[Job], store: Store, quiet: bool) -> Iterator[Bar]:
     columns = (
         TextColumn("{task.fields[jobs]}"), BarColumn(), TextColumn("{task.percentage:.0f}%"), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.description}"),
     )  # fmt: skip
     with Progress(
-        *columns, console=Console(stderr=True), disable=quiet, speed_estimate_period=300
+        *columns, console=Console(stderr=True), disable=quiet or not todo, speed_estimate_period=300
     ) as progress:
-        yield Bar(progress, todo)
+        yield Bar(progress, todo, store)
 
 
 def run_jobs(todo: list[Job], study: Study, folder: Path, workers: int, bar: Bar) -> None:
@@ -183,16 +197,12 @@ _worker: dict[str, Any] = {}
 
 def begin_worker(parent: int, study: Study, folder: Path, messages: Any) -> None:
     """Loads the study once a process, leaves Ctrl-C to the parent, and ends when the parent is gone."""
+    from stillmark.distill.processes import end_with
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+    end_with(parent)
     _worker.update(plan=Plan(study), store=Store.create(folder / "records.sqlite"), messages=messages)
-
-
-def end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.1)
-    os._exit(1)
 
 
 def work(key: str) -> None:

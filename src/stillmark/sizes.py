@@ -73,7 +73,25 @@ class Sizes:
         return {name: preview_lengths(task) for name, task in self.tasks.items()}
 
     def sample(self, arm: str) -> SampleTokens:
-        """A training sample of the arm."""
+        """A training sample of the arm: the mean of its text's and of its own replies', for an arm that writes some."""
+        given, on_policy = self.given_sample(arm), self.study.arms[arm].training.on_policy
+        if on_policy is None:
+            return given
+        own, share = self.own_sample(arm), on_policy.fraction
+        return SampleTokens(
+            read=round((1 - share) * given.read + share * own.read),
+            scored=round((1 - share) * given.scored + share * own.scored),
+        )
+
+    def own_sample(self, arm: str) -> SampleTokens:
+        """A prompt of the arm's text with a reply of its own, taken to be as long as the text's response or cut."""
+        given, on_policy = self.given_sample(arm), self.study.arms[arm].training.on_policy
+        assert on_policy is not None, arm
+        reply = min(on_policy.max_new_tokens, given.scored)
+        return SampleTokens(read=given.read - given.scored + reply, scored=reply)
+
+    def given_sample(self, arm: str) -> SampleTokens:
+        """A training sample of the text that the arm is given."""
         task = self.study.task_of(arm)
         spec = self.study.tasks[task]
         if isinstance(spec, Text):
@@ -107,6 +125,17 @@ class Sizes:
         sample = self.sample(name)
         one = forward_flops(self.shape(arm.teacher), tokens=sample.read, scored_tokens=sample.scored)
         return self.num_samples(name) * one
+
+    def own_text_flops(self, name: str) -> int:
+        """What the arm's writing of replies takes as it trains (`on_policy`); 0 where it writes none."""
+        on_policy = self.study.arms[name].training.on_policy
+        if on_policy is None:
+            return 0
+        own = self.own_sample(name)
+        one = generate_flops(
+            self.shape(name), prompt_tokens=max(1, own.read - own.scored), new_tokens=own.scored
+        )
+        return round(self.num_samples(name) * on_policy.fraction / on_policy.reuse * one)
 
     def generation_flops(self, name: str) -> int:
         """What the writing of the arm's traces takes; 0 where it has none."""
@@ -172,7 +201,10 @@ def control_of(name: str, arm: Arm, sizes: Sizes) -> Arm:
         of_student, of_control = sizes.sample(name).read, beside.sample(name).read
         samples = sizes.num_samples(name) * (of_student / of_control if arm.control.match == "tokens" else 1)
         budget = samples * beside.sample_flops(name)
+    elif arm.control.match == "compute":
+        budget += sizes.own_text_flops(name)
     elif arm.control.match == "compute_with_teacher":
+        budget += sizes.own_text_flops(name)
         budget += sizes.teacher_forward_flops(name) + sizes.generation_flops(name) + sizes.capture_flops(name)
     return control.model_copy(update={"recipe": plain.model_copy(update={"train_flops": float(budget)})})
 

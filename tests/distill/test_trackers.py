@@ -11,7 +11,7 @@ from accelerate.tracking import GeneralTracker
 from tests.distill.small_training import training
 
 from stillmark.distill.speed import matmul_peak
-from stillmark.distill.trackers import StepReport, TrainingLog, start_trackers, summary
+from stillmark.distill.trackers import PARTS, StepReport, TrainingLog, start_trackers, summary
 from stillmark.errors import UserError
 
 
@@ -67,13 +67,33 @@ def test_lines_and_values_are_the_runs_own_counts(tmp_path: Path):
 
 def test_rates_are_totals_over_totals():
     def report(step: int, **values: float) -> StepReport:
-        common = {"samples": step, "gradient_norm": 1.0, "learning_rate": 0.1}
-        return StepReport(step=step, **common, **values)  # type: ignore[arg-type]
+        zeros = dict.fromkeys((*PARTS, "generated_tokens"), 0)
+        common = {**zeros, "samples": step, "gradient_norm": 1.0, "learning_rate": 0.1}
+        return StepReport(step=step, **{**common, **values})  # type: ignore[arg-type]
 
-    slow = report(1, tokens=10, loss=3.0, loss_tokens=5, flops=100, seconds=4.0)
-    fast = report(2, tokens=30, loss=1.0, loss_tokens=15, flops=500, seconds=1.0)
+    slow = report(
+        1,
+        tokens=10,
+        loss=3.0,
+        loss_tokens=5,
+        train_flops=60,
+        teacher_flops=40,
+        train_seconds=3.0,
+        generate_seconds=1.0,
+    )
+    fast = report(
+        2,
+        tokens=30,
+        loss=1.0,
+        loss_tokens=15,
+        train_flops=300,
+        generate_flops=200,
+        train_seconds=0.75,
+        teacher_seconds=0.25,
+    )
     values = summary([slow, fast], None)
     assert (values["loss"], values["tokens_per_second"], values["flops_per_second"]) == (1.5, 8.0, 120.0)
+    assert (values["generate_flops"], values["generate_seconds"]) == (200, 1.0)
     assert "mfu" not in values, "an unknown peak gives no utilisation"
 
 

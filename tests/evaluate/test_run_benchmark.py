@@ -167,7 +167,7 @@ def test_rescoring_needs_no_torch_and_undoes_a_wrong_grade(tmp_path, task):
     store = Store.create(tmp_path / "records.sqlite")
     run(store, job_of(task, fake_model(FakeBackend(adds))))
     with store.transaction():
-        store._connection.execute("UPDATE samples SET outcome = 'wrong' WHERE outcome = 'correct'")
+        store.connection.execute("UPDATE samples SET outcome = 'wrong' WHERE outcome = 'correct'")
     store.close()
     code = (
         "import sys, pathlib; from stillmark.evaluate.rescore import rescore; from stillmark.records import Store\n"

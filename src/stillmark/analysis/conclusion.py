@@ -17,11 +17,13 @@ from stillmark.analysis.frontier import Band, Ratio, compute_ratios, curve_band
 from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_interval_over_seeds
 from stillmark.analysis.ledger_rows import finite, ledger_rows
 from stillmark.analysis.lineage import Lineage, correctness
+from stillmark.analysis.overlap_rows import overlap_rows
 from stillmark.analysis.profile_rows import device_rows, profile_rows
 from stillmark.analysis.shared_teacher import ratios_by_students
 from stillmark.analysis.size import SizedResult, equivalent_size
 from stillmark.analysis.size_rows import size_claim_rows
 from stillmark.analysis.text_conclusion import conclude_text
+from stillmark.analysis.training_rows import training_rows
 from stillmark.compute.flops import generate_flops
 from stillmark.compute.ledger import BOUNDARY_WORDS, Boundary
 from stillmark.records import ItemRecord, SampleRecord, Store
@@ -60,6 +62,8 @@ def conclude_study(store: Store) -> dict[str, Any]:
         "differences": difference_rows(study, {arm: curves[arm] for arm in recorded}),
         "size_claims": size_claim_rows(lineage, {arm: curves[arm] for arm in recorded}),
         "ledger": ledger_rows(lineage),
+        "training": training_rows(lineage),
+        "overlap": overlap_rows(lineage),
         "unfinished": sorted({f"{job.stage} {job.arm} seed {job.seed}" for job in lineage.unfinished}),
         "bootstrap": {"num_resamples": NUM_RESAMPLES, "random_seed": RANDOM_SEED, "confidence": 0.95},
         "provenance": lineage.provenance,

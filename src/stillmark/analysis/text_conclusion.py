@@ -15,6 +15,7 @@ from stillmark.analysis.lineage import Lineage
 from stillmark.analysis.profile_rows import device_rows, profile_rows
 from stillmark.analysis.text_pairs import RANDOM_SEED, pair_rows, training_tokens
 from stillmark.analysis.text_scores import COMPARED, MEASURES, TextResult, estimate_row, text_result
+from stillmark.analysis.training_rows import training_rows
 from stillmark.compute.ledger import BOUNDARY_WORDS, PARTS_WITHIN, Boundary, Part
 from stillmark.study.schema import Arm, GivenModel, PrunedModel, Text
 
@@ -43,6 +44,7 @@ def conclude_text(lineage: Lineage) -> dict[str, Any]:
         "choose": device_rows(lineage, arms, profiles),
         "pairs": pairs,
         "ledger": text_ledger(lineage),
+        "training": training_rows(lineage),
         "unfinished": sorted({f"{job.stage} {job.arm} seed {job.seed}" for job in lineage.unfinished}),
         "bootstrap": {"num_resamples": NUM_RESAMPLES, "random_seed": RANDOM_SEED, "confidence": 0.95},
         "provenance": lineage.provenance,

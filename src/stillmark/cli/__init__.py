@@ -1,6 +1,7 @@
 """The command line: arguments only. Each command imports what it needs when it is called."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,6 +93,8 @@ def run(
     text = study.read_text(encoding="utf-8") + "".join(f"\n# --set {setting}" for setting in settings or [])
     with resumable():
         num_jobs = run_study(checked, text, folder, workers=workers)
+    if not is_first_process():
+        return
     if num_jobs == 0:
         print(f"everything in {folder} is up to date: nothing to run", file=sys.stderr)
     conclusion = conclude(folder, is_changed=num_jobs > 0)
@@ -162,8 +165,14 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        who = "" if is_first_process() else f"process {os.environ['RANK']}: "
+        print(f"{who}error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that speaks and writes, among those of `accelerate launch` or `torchrun`."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

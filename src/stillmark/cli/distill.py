@@ -59,7 +59,7 @@ def distill_command(
 ) -> None:
     """Distil a teacher into a student on your data; the model card carries the ledger. Stopped, it goes on."""
     from stillmark.cli import resumable
-    from stillmark.distilled import distil
+    from stillmark.distilled import distil, training_lines
     from stillmark.study.distill import DistillRequest
 
     request = DistillRequest(
@@ -71,5 +71,8 @@ def distill_command(
     )  # fmt: skip
     with resumable():
         folder = distil(request, epochs=epochs, out=out, write_gguf=gguf)
-    print(f"model: {folder}", file=sys.stderr)
-    print(folder)
+    if folder is not None:  # of several processes, the first speaks
+        for line in training_lines(out):
+            print(line, file=sys.stderr)
+        print(f"model: {folder}", file=sys.stderr)
+        print(folder)

@@ -6,12 +6,21 @@ FSDP (accelerate's plugin, version 2) weights, gradients and the optimiser's sta
 """
 
 import os
-from collections.abc import Iterable, Sequence
-from typing import Any
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from functools import cache
+from typing import Any, TypeVar
 
 import torch
 
 from stillmark.errors import UserError
+
+T = TypeVar("T")
+PATIENCE = timedelta(
+    days=30
+)  # for one that works alone, on an evaluation say; a launcher ends all when one dies
 
 
 class Processes:
@@ -21,6 +30,7 @@ class Processes:
         self.accelerator = accelerator
         self.count: int = accelerator.num_processes if accelerator else 1
         self.rank: int = accelerator.process_index if accelerator else 0
+        self.device = torch.device(accelerator.device if accelerator else "cpu")
         self.fsdp_plugin = sharding_plugin(accelerator) if accelerator else None
         if accelerator and accelerator.mixed_precision != "no":
             raise UserError(
@@ -33,14 +43,17 @@ class Processes:
         """Those of the launcher that started this program; one where none did."""
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
-        from accelerate import Accelerator
-
-        return cls(Accelerator(cpu=not torch.accelerator.is_available()))
+        return cls(launched_accelerator())
 
     @property
     def is_first(self) -> bool:
         """Whether this one writes files and lines."""
         return self.rank == 0
+
+    @property
+    def count_here(self) -> int:
+        """How many of them share this machine's cores."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.count > 1 else 1
 
     @property
     def is_sharded(self) -> bool:
@@ -57,6 +70,14 @@ class Processes:
         gathered: list[Any] = [None] * self.count
         torch.distributed.all_gather_object(gathered, list(values))
         return gathered
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What the first process makes, in all of them; the others wait for it and make nothing."""
+        if self.count == 1:
+            return make()
+        made = [make() if self.is_first else None]
+        torch.distributed.broadcast_object_list(made, src=0)
+        return made[0]  # type: ignore[return-value]
 
     def sums(self, values: Sequence[int | float]) -> list[Any]:
         """Each value summed over the processes, in order of rank, so that all get the same."""
@@ -90,10 +111,39 @@ class Processes:
         for work in waiting:
             work.wait()
 
+    def end_with_launcher(self) -> None:
+        """A launcher that was killed must not leave processes that go on training and hold the study's lock."""
+        if (
+            "TORCHELASTIC_RUN_ID" in os.environ
+        ):  # torch's, which accelerate uses too, is this process's parent
+            end_with(os.getppid())
+
     def wait(self) -> None:
         """Until all are here."""
         if self.count > 1:
             torch.distributed.barrier()
+
+
+def end_with(parent: int) -> None:
+    """From now on this process ends when its parent is gone."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@cache
+def launched_accelerator() -> Any:
+    """accelerate's view of the launch. Made once: the processes meet when it is made."""
+    from accelerate import Accelerator, InitProcessGroupKwargs
+
+    is_cpu = (
+        not torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    )
+    return Accelerator(cpu=is_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
 
 
 def sharding_plugin(accelerator: Any) -> Any:

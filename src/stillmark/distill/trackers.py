@@ -9,22 +9,41 @@ from typing import Any, TextIO
 from stillmark.distill.spent import Spent
 from stillmark.errors import UserError
 
+PARTS = (
+    "train_flops", "teacher_flops", "generate_flops", "train_seconds", "teacher_seconds", "generate_seconds",
+)  # fmt: skip
 TRACKERS = ("trackio", "mlflow", "wandb", "tensorboard")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """One optimiser step. FLOPs and seconds are the student's and the teacher's together."""
+    """One optimiser step, in the parts that the ledger has: their sums over steps are a training job's entries.
+
+    Seconds are wall seconds of the first process; FLOPs and tokens are those of all processes.
+    """
 
     step: int
     samples: int  # since the start of training
-    tokens: int  # of this step, as the others below
+    tokens: int  # trained on in this step, as the others below; padding left out
+    generated_tokens: int  # of the student's own new replies, and of their prompts
     loss: float  # nats a loss token
     loss_tokens: int
     gradient_norm: float  # before clipping
     learning_rate: float
-    flops: int
-    seconds: float
+    train_flops: int  # the student's forward and backward
+    teacher_flops: int  # a live teacher's forward
+    generate_flops: int  # the student's writing of replies of its own
+    train_seconds: float
+    teacher_seconds: float
+    generate_seconds: float
+
+    @property
+    def flops(self) -> int:
+        return self.train_flops + self.teacher_flops + self.generate_flops
+
+    @property
+    def seconds(self) -> float:
+        return self.train_seconds + self.teacher_seconds + self.generate_seconds
 
     @classmethod
     def between(cls, before: Spent, after: Spent, gradient_norm: float, learning_rate: float) -> "StepReport":
@@ -38,11 +57,8 @@ class StepReport:
             loss_tokens=loss_tokens,
             gradient_norm=gradient_norm,
             learning_rate=learning_rate,
-            flops=after.train_flops + after.teacher_flops - before.train_flops - before.teacher_flops,
-            seconds=after.train_seconds
-            + after.teacher_seconds
-            - before.train_seconds
-            - before.teacher_seconds,
+            generated_tokens=after.generate_tokens - before.generate_tokens,
+            **{name: getattr(after, name) - getattr(before, name) for name in PARTS},
         )
 
 
@@ -87,7 +103,7 @@ class TrainingLog:
 
 
 def summary(reports: Sequence[StepReport], matmul_peak: float | None) -> dict[str, float]:
-    """Over several steps: the loss a loss token, means of norm and rates."""
+    """Over several steps: the loss a loss token, means of norm and rates, sums of FLOPs and seconds by part."""
     seconds = sum(report.seconds for report in reports)
     loss_tokens = sum(report.loss_tokens for report in reports)
     flops_per_second = sum(report.flops for report in reports) / seconds
@@ -98,6 +114,7 @@ def summary(reports: Sequence[StepReport], matmul_peak: float | None) -> dict[st
         "samples": reports[-1].samples,
         "tokens_per_second": sum(report.tokens for report in reports) / seconds,
         "flops_per_second": flops_per_second,
+        **{name: sum(getattr(report, name) for report in reports) for name in PARTS},
     }
     return {**values, "mfu": flops_per_second / matmul_peak} if matmul_peak else values
 

@@ -136,7 +136,7 @@ class Training:
                             hint="lower `learning_rate` or raise `warmup_samples`")  # fmt: skip
         spent.loss_sum += loss_sum
         spent.loss_tokens += num_loss_tokens
-        if self.on_step and self.processes.is_first:
+        if self.on_step is not None and self.processes.is_first:
             self.on_step(
                 StepReport.between(before, spent, float(gradient_norm), recipe.learning_rate * warmup)
             )

@@ -78,7 +78,7 @@ class Store:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self.folder = path.parent
-        self._connection = connection
+        self.connection = connection
 
     @classmethod
     def create(cls, path: Path) -> "Store":
@@ -102,25 +102,25 @@ class Store:
         if not path.is_file():
             raise UserError(f"{path}: there are no records", hint="`stillmark run STUDY` makes them")
         store = cls.create(path)
-        row = store._connection.execute("SELECT format FROM study").fetchone()
+        row = store.connection.execute("SELECT format FROM study").fetchone()
         if row is not None and row[0] != FORMAT:
             raise UserError(f"{path}: records of format {row[0]}; this version reads format {FORMAT}")
         return store
 
     def close(self) -> None:
-        self._connection.close()
+        self.connection.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of the block's writes, or none."""
-        with self._connection:
+        with self.connection:
             yield
 
     # ---- writing
 
     def put_study(self, text: str, resolved: Any, plan: Any, provenance: Mapping[str, Any]) -> None:
-        with self._connection:
-            self._connection.execute(
+        with self.connection:
+            self.connection.execute(
                 "INSERT OR REPLACE INTO study VALUES (1, ?, ?, ?, ?, ?)",
                 (
                     FORMAT,
@@ -133,37 +133,37 @@ class Store:
 
     def begin_job(self, key: str, stage: str, inputs: Any, provenance: Mapping[str, Any]) -> None:
         """A job that was begun before keeps its first row."""
-        with self._connection:
-            self._connection.execute(
+        with self.connection:
+            self.connection.execute(
                 "INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?, ?, NULL)",
                 (key, stage, canonical(inputs), canonical(provenance), now()),
             )
 
     def finish_job(self, key: str) -> None:
-        with self._connection:
-            self._connection.execute("UPDATE jobs SET finished_at = ? WHERE key = ?", (now(), key))
+        with self.connection:
+            self.connection.execute("UPDATE jobs SET finished_at = ? WHERE key = ?", (now(), key))
 
     def add_items(self, items: Iterable[ItemRecord]) -> None:
         rows = [astuple(item) for item in items]
-        self._connection.executemany("INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?, ?)", rows)
+        self.connection.executemany("INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?, ?)", rows)
 
     def add_prompts(self, prompts: Mapping[str, str]) -> None:
         """Prompts as sent, by their SHA-256."""
-        self._connection.executemany("INSERT OR IGNORE INTO prompts VALUES (?, ?)", prompts.items())
+        self.connection.executemany("INSERT OR IGNORE INTO prompts VALUES (?, ?)", prompts.items())
 
     def drop_errors(self, job_key: str) -> None:
         """Takes out the samples of which asking or grading failed, so that they are asked again."""
         errors = "job_key = ? AND (job_key, item_id) IN (SELECT job_key, item_id FROM samples WHERE outcome = 'error')"
-        with self._connection:
+        with self.connection:
             for table in ("sample_details", "samples"):
-                self._connection.execute(f"DELETE FROM {table} WHERE {errors}", (job_key,))
+                self.connection.execute(f"DELETE FROM {table} WHERE {errors}", (job_key,))
 
     def regrade(self, sample: SampleRecord, detail: SampleDetail) -> None:
         """Another outcome for a stored reply; the reply itself never changes."""
         key = (sample.job_key, sample.item_id, sample.repeat)
         where = "WHERE job_key = ? AND item_id = ? AND repeat = ?"
-        self._connection.execute(f"UPDATE samples SET outcome = ? {where}", (sample.outcome, *key))
-        self._connection.execute(
+        self.connection.execute(f"UPDATE samples SET outcome = ? {where}", (sample.outcome, *key))
+        self.connection.execute(
             f"UPDATE sample_details SET extracted = ?, extractor = ?, grades = ?, error = ? {where}",
             (detail.extracted, detail.extractor, detail.grades, detail.error, *key),
         )
@@ -174,26 +174,26 @@ class Store:
             values = astuple(record)
             marks = ", ".join("?" * len(values))
             table = f"{TABLE_OF[type(record)]} ({columns(type(record))})"
-            self._connection.execute(f"INSERT INTO {table} VALUES ({marks})", values)
+            self.connection.execute(f"INSERT INTO {table} VALUES ({marks})", values)
 
     # ---- reading
 
     def query(self, sql: str) -> sqlite3.Cursor:
         """A question to the store in SQL, for reading."""
-        return self._connection.execute(sql)
+        return self.connection.execute(sql)
 
     def study(self) -> tuple[str, dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
         """The study's text, resolved form, plan (one mapping a job) and provenance, as last run."""
-        row = self._connection.execute("SELECT text, resolved, plan, provenance FROM study").fetchone()
+        row = self.connection.execute("SELECT text, resolved, plan, provenance FROM study").fetchone()
         if row is None:
             raise UserError(f"{self.path}: holds no study", hint="`stillmark run STUDY` writes one")
         return row[0], json.loads(row[1]), json.loads(row[2]), json.loads(row[3])
 
     def finished_keys(self) -> set[str]:
-        return {row[0] for row in self._connection.execute("SELECT key FROM jobs WHERE finished_at NOT NULL")}
+        return {row[0] for row in self.connection.execute("SELECT key FROM jobs WHERE finished_at NOT NULL")}
 
     def jobs(self) -> list[JobRecord]:
-        rows = self._connection.execute(f"SELECT {columns(JobRecord)} FROM jobs ORDER BY started_at, key")
+        rows = self.connection.execute(f"SELECT {columns(JobRecord)} FROM jobs ORDER BY started_at, key")
         return [JobRecord(key=k, stage=s, inputs=json.loads(i), provenance=json.loads(p), started_at=b, finished_at=f)
                 for k, s, i, p, b, f in rows]  # fmt: skip
 
@@ -208,7 +208,7 @@ class Store:
     def outcomes(self, job_key: str) -> list[Outcome]:
         """How each sample of a job ended, in the order of `samples`: quicker where that is all that is wanted."""
         query = "SELECT outcome FROM samples WHERE job_key = ? ORDER BY position, repeat"
-        return [Outcome(row[0]) for row in self._connection.execute(query, (job_key,))]
+        return [Outcome(row[0]) for row in self.connection.execute(query, (job_key,))]
 
     def replies(self, job_key: str, positions: Iterable[int]) -> dict[int, SampleRecord]:
         """The first reply to each of the items at these positions of a job."""
@@ -228,7 +228,7 @@ class Store:
 
     def prompt(self, sha256: str) -> str | None:
         """A prompt as it was sent."""
-        row = self._connection.execute("SELECT text FROM prompts WHERE sha256 = ?", (sha256,)).fetchone()
+        row = self.connection.execute("SELECT text FROM prompts WHERE sha256 = ?", (sha256,)).fetchone()
         return None if row is None else row[0]
 
     def ledger(self, job_key: str) -> list[LedgerEntry]:
@@ -249,7 +249,7 @@ class Store:
         names = [field.name for field in fields(kind)]
         positions = [(names.index(name), enum) for name, enum in enums.items()]
         records = []
-        for row in self._connection.execute(f"SELECT {columns(kind)} FROM {table} WHERE {where}", values):
+        for row in self.connection.execute(f"SELECT {columns(kind)} FROM {table} WHERE {where}", values):
             cells = list(row)
             for position, enum in positions:
                 cells[position] = enum(cells[position])

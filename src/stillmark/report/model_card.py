@@ -4,8 +4,11 @@ import json
 from typing import Any
 
 from stillmark.analysis.lineage import Lineage
+from stillmark.analysis.training_rows import part_rows, trained_job
 from stillmark.compute.ledger import BOUNDARY_WORDS, Amount, Part
 from stillmark.records import TextScore
+from stillmark.report.training import PART_TITLES
+from stillmark.report.words import count, percent, quantity
 from stillmark.study.schema import GivenModel
 
 PART_WORDS = {
@@ -45,6 +48,7 @@ def model_card(lineage: Lineage, arm: str) -> str:
         for boundary, words in BOUNDARY_WORDS.items()
     ]
     lines += ["", "Unknown is not zero: a model that was given says nothing of what its making took.", ""]
+    lines += speed_lines(lineage, arm, seed)
     if study.is_text:
         lines += quality_lines(lineage, arm, seed)
     lines += [
@@ -59,6 +63,22 @@ def model_card(lineage: Lineage, arm: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def speed_lines(lineage: Lineage, arm: str, seed: int) -> list[str]:
+    """Tokens, FLOPs, seconds and MFU of the arm's steps."""
+    job = trained_job(lineage.store, lineage.plan.train_keys[arm, seed])
+    rows = part_rows([job]) if job else []
+    lines = ["## How fast it was trained", "", "| part of its steps | tokens | FLOPs | seconds | MFU |"]
+    lines.append("|---|---|---|---|---|")
+    lines += [
+        f"| {PART_TITLES[row['part']]} | {count(row['tokens'])} | {shown(row['flops'])} | {shown(row['seconds'])} "
+        f"| {percent(row['mfu'])} |"
+        for row in rows
+    ]
+    where = " and ".join(rows[-1]["devices"]) if rows else "unknown"
+    peak = quantity(rows[-1]["matmul_flops_per_second"], "FLOP/s") if rows else "unknown"
+    return [*lines, "", f"On {where}; MFU: of its float32 matmul, measured: {peak}.", ""]
 
 
 def part_row(part: Part, amount: Amount) -> str:

@@ -6,7 +6,9 @@ from typing import Any
 from stillmark.report import words
 from stillmark.report.device import profiles_table
 from stillmark.report.ledger_tables import ledger_table, stages_table
+from stillmark.report.overlap import overlap_table
 from stillmark.report.table import Cell, Column, Table, number, word
+from stillmark.report.training import training_table
 
 OUTCOMES = ("correct", "wrong", "truncated", "unparsed", "error")
 
@@ -20,6 +22,8 @@ def tables_of(conclusion: Mapping[str, Any]) -> list[Table]:
         size_claims_table(conclusion),
         levels_table(conclusion),
         outcomes_table(conclusion),
+        overlap_table(conclusion),
+        training_table(conclusion),
         stages_table(conclusion),
         curve_table(conclusion),
         ledger_table(conclusion),

@@ -13,7 +13,8 @@ from stillmark.report import words
 from stillmark.report.answer import answer_of
 from stillmark.report.terminal_plot import accuracy_plot, bits_plot
 from stillmark.report.text_answer import text_answer_of
-from stillmark.report.text_terminal import text_terminal_tables
+from stillmark.report.text_terminal import terminal_table, text_terminal_tables
+from stillmark.report.training import training_table
 
 LEAST_WIDTH = 140  # columns, where the output is no terminal
 
@@ -32,11 +33,18 @@ def print_conclusion(conclusion: Mapping[str, Any]) -> None:
         console.print(arms_table(conclusion))
         if conclusion["comparisons"]:
             console.print(ratios_table(conclusion))
+    if conclusion.get("training"):
+        console.print(terminal_training_table(conclusion))
     if picture := bits_plot(conclusion) if is_text else accuracy_plot(conclusion):
         console.print(f"{escape(picture)}\n", soft_wrap=True)
     console.print(f"[bold]{escape(answer.verdict)}[/] {escape(answer.sentence)}")
     for line in answer.details:
         console.print(f"- {escape(line)}")
+
+
+def terminal_training_table(conclusion: Mapping[str, Any]) -> Table:
+    table = training_table(conclusion)
+    return terminal_table(table.title, table, ("arm", "part", "tokens", "flops", "seconds", "mfu"))
 
 
 def arms_table(conclusion: Mapping[str, Any]) -> Table:

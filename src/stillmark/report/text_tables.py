@@ -7,6 +7,7 @@ from stillmark.report import text_words, words
 from stillmark.report.ledger_tables import ledger_table, stages_table
 from stillmark.report.table import Cell, Column, Table, number, word
 from stillmark.report.text_words import COMPARED, HEADINGS, MEASURES, TITLES
+from stillmark.report.training import training_table
 
 NOTHING = {"value": None, "low": None, "high": None}
 
@@ -22,6 +23,7 @@ def text_tables_of(conclusion: Mapping[str, Any]) -> list[Table]:
         ratios_table(conclusion),
         matched_table(conclusion),
         gap_table(conclusion),
+        training_table(conclusion),
         stages_table(conclusion),
         curve_table(conclusion),
         ledger_table(conclusion),

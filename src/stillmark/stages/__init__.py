@@ -5,14 +5,16 @@ A job can be killed at any moment and begun again: it goes on from what is recor
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
+from stillmark.distill.processes import Processes
 from stillmark.distill.speed import matmul_peak
 from stillmark.plan import Job, Plan
 from stillmark.provenance import provenance
 from stillmark.records import Store
-from stillmark.stages.adopt import adopt
+from stillmark.stages.adopt import adopt, device_name
 from stillmark.stages.ask import evaluate, generate
 from stillmark.stages.profile import profile
 from stillmark.stages.text import capture, evaluate_text
@@ -21,17 +23,31 @@ from stillmark.stages.train import train
 Report = Callable[[float], None]  # told the fraction of the job that is done
 
 
-def do_job(job: Job, plan: Plan, store: Store, report: Report = lambda fraction: None) -> None:
-    """Carries out a job whose needs are finished, and marks it finished."""
-    torch.set_num_threads(plan.study.threads or os.cpu_count() or 1)
+def do_job(
+    job: Job,
+    plan: Plan,
+    store: Store,
+    report: Report = lambda fraction: None,
+    processes: Processes | None = None,
+) -> None:
+    """Carries out a job whose needs are finished, and marks it finished.
+
+    `processes`: those that train it together, each with a store of its own; None: this one alone.
+    """
+    processes = processes or Processes()
+    cores = max(1, (os.cpu_count() or 1) // processes.count_here)
+    torch.set_num_threads(plan.study.threads or cores)
+    if processes.device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
     torch.use_deterministic_algorithms(True)
     machine = {**provenance(), "threads": torch.get_num_threads()}
     if job.stage == "train":  # what the FLOPs and seconds of its ledger entries are held against: the MFU
-        machine["matmul_flops_per_second"] = matmul_peak(torch.device("cpu"))
+        (peak,) = processes.sums([matmul_peak(processes.device)])
+        machine |= {"device": device_name(processes), "matmul_flops_per_second": peak}
     store.begin_job(job.key, job.stage, job.inputs, machine)
     is_text = plan.study.is_text
-    stages = {
-        "adopt": adopt, "train": train, "generate": generate, "capture": capture,
+    stages: dict[str, Callable[..., None]] = {
+        "adopt": adopt, "train": partial(train, processes=processes), "generate": generate, "capture": capture,
         "evaluate": evaluate_text if is_text else evaluate, "profile": profile,
     }  # fmt: skip
     stages[job.stage](job, plan, store, report)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from stillmark.distill.processes import Processes
 from stillmark.errors import UserError
 from stillmark.evaluate.model import weights_hash
 from stillmark.models.build import load_model, save_model, word_tokenizer
@@ -39,8 +40,13 @@ def adopt(job: Job, plan: Plan, store: Store, report: Any) -> None:
         )  # fmt: skip
 
 
-def device_name() -> str:
-    return f"{provenance()['cpu'] or 'unknown CPU'}, {torch.get_num_threads()} threads"
+def device_name(processes: Processes | None = None) -> str:
+    """What does the work, in words; `processes` train together."""
+    if processes and processes.device.type == "cuda":
+        name = torch.cuda.get_device_name(processes.device)
+    else:
+        name = f"{provenance()['cpu'] or 'unknown CPU'}, {torch.get_num_threads()} threads"
+    return name if processes is None or processes.count == 1 else f"{name}, {processes.count} processes"
 
 
 def model_folder(store: Store, train_key: str) -> Path:

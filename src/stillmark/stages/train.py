@@ -9,7 +9,7 @@ import torch
 from stillmark.compute.flops import forward_flops
 from stillmark.distill.objective import CachedTeacher, LiveTeacher, Objective
 from stillmark.distill.on_policy import OnPolicyText
-from stillmark.distill.speed import matmul_peak
+from stillmark.distill.processes import Processes
 from stillmark.distill.spent import Spent
 from stillmark.distill.text import IGNORED, CorpusText, TaskText, TextPair, TextSource, TraceText
 from stillmark.distill.trackers import TrainingLog, start_trackers
@@ -23,19 +23,25 @@ from stillmark.records import CheckpointRecord, LedgerEntry, Method, Store
 from stillmark.stages.adopt import device_name, final_model, model_folder, tokenizer_for
 from stillmark.stages.text import corpus_for, open_cache
 from stillmark.study.schema import GivenModel, PrunedModel
+from stillmark.tasks.overlap import EvaluationItems
+from stillmark.tasks.task import held_out_prompts
 from stillmark.tasks.traces import choose_traces
 
 STATE_FILE = "training_state.safetensors"
 
 
-def train(job: Job, plan: Plan, store: Store, report: Any) -> None:
-    """From random weights or the base's, to the budget, with a checkpoint at each of the recipe's marks."""
+def train(job: Job, plan: Plan, store: Store, report: Any, processes: Processes) -> None:
+    """From random weights or the base's, to the budget, with a checkpoint at each of the recipe's marks.
+
+    All `processes` call this, each with a store of its own: the first one's is the study's, and it writes the files.
+    """
     arm = plan.study.arms[job.arm]
     done = store.checkpoints(job.key)
     if len(done) == arm.training.checkpoints:
         return  # killed between the last checkpoint and the mark that the job is finished
     tokenizer = tokenizer_for(plan, job.arm)
-    model, shape, spent = starting_model(job, plan, store).train(), plan.shape(job.arm), Spent()
+    model = starting_model(job, plan, store, processes).to(processes.device).train()
+    shape, spent = plan.shape(job.arm), Spent()
     source = text_source(job, plan, store, tokenizer)
     if arm.training.on_policy:
         source = OnPolicyText(
@@ -50,23 +56,25 @@ def train(job: Job, plan: Plan, store: Store, report: Any) -> None:
         recipe=arm.training,
         objective=Objective(
             arm.training,
-            teacher_of(job, plan, store),
+            teacher_of(job, plan, store, processes.device),
             student_tokenizer=tokenizer,
             teacher_tokenizer=tokenizer,
             seed=job.seed,
         ),
         spent=spent,
         seed=job.seed,
+        processes=processes,
     )
-    log = training.on_step = tracked(job, plan, store)
+    log = training.on_step = tracked(job, plan, store) if processes.is_first else None
     folder = model_folder(store, job.key)
     if done:
         training.load(folder / f"{done[-1].index}-{STATE_FILE}", recorded_counts(store, job.key, done[-1]))
     for index in training.run(checkpoint_flops(arm.training), first=len(done)):
         record_checkpoint(job, training, index, folder, store)
         report(training.spent.train_flops / arm.training.train_flops)
-    (folder / f"{arm.training.checkpoints - 1}-{STATE_FILE}").unlink(missing_ok=True)
-    if log:
+    if processes.is_first:
+        (folder / f"{arm.training.checkpoints - 1}-{STATE_FILE}").unlink(missing_ok=True)
+    if log is not None:
         log.close()
 
 
@@ -78,11 +86,16 @@ def tracked(job: Job, plan: Plan, store: Store) -> TrainingLog | None:
     trackers = start_trackers(
         plan.study.track, project=plan.study.name, settings=settings, folder=store.folder
     )
-    return TrainingLog(matmul_peak=matmul_peak(torch.device("cpu")), trackers=trackers, stream=None)
+    (record,) = (record for record in store.jobs() if record.key == job.key)
+    peak = record.provenance["matmul_flops_per_second"]
+    return TrainingLog(matmul_peak=peak, trackers=trackers, stream=None)
 
 
-def starting_model(job: Job, plan: Plan, store: Store) -> Any:
-    """Random weights, the base's, or what pruning leaves of the base; pruning's FLOPs are recorded, once."""
+def starting_model(job: Job, plan: Plan, store: Store, processes: Processes) -> Any:
+    """Random weights, the base's, or what pruning leaves of the base; pruning's FLOPs are recorded, once.
+
+    Each process prunes for itself, and so many times over it is recorded.
+    """
     arm = plan.study.arms[job.arm]
     spec = plan.study.models[arm.model]
     if isinstance(spec, GivenModel):
@@ -104,25 +117,29 @@ def starting_model(job: Job, plan: Plan, store: Store) -> Any:
     if not any(entry.part == "prune" for entry in store.ledger(job.key)):
         tokens = [len(sequence.token_ids) for sequence in chosen]
         flops = sum(forward_flops(plan.shape(arm.base), tokens=count, scored_tokens=0) for count in tokens)
+        times = processes.count
         with store.transaction():
             store.add(
                 LedgerEntry(
-                    job_key=job.key, part="prune", index=0, flops=flops, flops_method=Method.COUNTED,
-                    tokens=sum(tokens), positions=sum(tokens), seconds=time.perf_counter() - started,
-                    cpu_seconds=time.process_time() - cpu_started, device=device_name(),
+                    job_key=job.key, part="prune", index=0, flops=times * flops, flops_method=Method.COUNTED,
+                    tokens=times * sum(tokens), positions=times * sum(tokens),
+                    seconds=time.perf_counter() - started,
+                    cpu_seconds=times * (time.process_time() - cpu_started), device=device_name(processes),
                 )
             )  # fmt: skip
     return pruned.model
 
 
-def teacher_of(job: Job, plan: Plan, store: Store) -> LiveTeacher | CachedTeacher | None:
+def teacher_of(
+    job: Job, plan: Plan, store: Store, device: torch.device
+) -> LiveTeacher | CachedTeacher | None:
     """What judges the arm's text: a live teacher, its captured logits, or nothing."""
     arm = plan.study.arms[job.arm]
     if not arm.teacher or not arm.training.needs_logits:
         return None
     if arm.training.logit_cache:
         return CachedTeacher(cache=open_cache(job, plan, store))
-    model = final_model(store, plan.train_keys[arm.teacher, job.seed])
+    model = final_model(store, plan.train_keys[arm.teacher, job.seed]).to(device)
     return LiveTeacher(model=model, shape=plan.shape(arm.teacher))
 
 
@@ -148,9 +165,9 @@ def recorded_counts(store: Store, job_key: str, last: CheckpointRecord) -> dict[
 
 def record_checkpoint(job: Job, training: Training, index: int, folder: Path, store: Store) -> None:
     """Files first, then the rows that refer to them: a kill between the two leaves files that are written again."""
-    spent = training.spent
-    checkpoint = folder / f"checkpoint-{index}"
-    sha256 = save_model(checkpoint, training.model, training.averaged_weights(), training.tokenizer)
+    spent, processes = training.spent, training.processes
+    checkpoint, weights = folder / f"checkpoint-{index}", training.averaged_weights()
+    sha256 = processes.from_first(lambda: save_model(checkpoint, training.model, weights, training.tokenizer))
     training.save(folder / f"{index}-{STATE_FILE}")
     before = store.ledger(job.key)
     segment = {
@@ -180,7 +197,7 @@ def record_checkpoint(job: Job, training: Training, index: int, folder: Path, st
                     part=part,
                     index=index,
                     flops_method=Method.COUNTED,
-                    device=device_name(),
+                    device=device_name(processes),
                     seconds=seconds[part][0],
                     cpu_seconds=seconds[part][1],
                     **segment[part],
@@ -199,7 +216,8 @@ def record_checkpoint(job: Job, training: Training, index: int, folder: Path, st
                 sha256=sha256,
             )
         )
-    (folder / f"{index - 1}-{STATE_FILE}").unlink(missing_ok=True)
+    if processes.is_first:
+        (folder / f"{index - 1}-{STATE_FILE}").unlink(missing_ok=True)
 
 
 def text_source(job: Job, plan: Plan, store: Store, tokenizer: Any) -> TextSource:
@@ -217,10 +235,12 @@ def text_source(job: Job, plan: Plan, store: Store, tokenizer: Any) -> TextSourc
         return TaskText(plan.tasks[plan.study.task_of(job.arm)], recipe.text, job.seed, tokenizer)
     items = store.items()
     assert recipe.traces is not None, job.arm
+    task = plan.tasks[plan.study.task_of(job.arm)]
     choice = choose_traces(
         store.samples(plan.generate_keys[job.arm, job.seed]),
         {item_id: item.prompt for item_id, item in items.items()},
         max_per_prompt=recipe.traces.max_per_prompt,
+        evaluation=EvaluationItems(held_out_prompts(task), with_runs=False),
     )
     accepted = [TextPair(prompt=prompt, response=response) for prompt, response in choice.pairs]
     if not accepted:

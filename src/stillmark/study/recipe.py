@@ -68,8 +68,9 @@ class Lora(Strict):
 class Control(Strict):
     """A vanilla arm beside a distilled one: same start, seeds and order of data, cross-entropy and no teacher.
 
-    match: what both may spend. `tokens` and `steps`: the same text, as often. `compute`: the same train FLOPs.
-    `compute_with_teacher`: the student's train FLOPs and what the teacher's forward and writing took beside them.
+    match: what both may spend. `tokens` and `steps`: the same text, as often. `compute`: the student's own FLOPs, those
+    of training and of writing its own replies. `compute_with_teacher`: these and what the teacher's forward and writing
+    took beside them.
     text: what the control reads; None: what the student reads, or the reference solutions for teacher's traces.
     learning_rate: its own, since what is best for one loss need not be for another; None: the student's.
     """

@@ -27,9 +27,12 @@ class Overlap:
 
 
 class EvaluationItems:
-    """The prompts of evaluation items, to be looked for in training text. Instructions that all share are ignored."""
+    """The prompts of evaluation items, to be looked for in training text. Instructions that all share are ignored.
 
-    def __init__(self, prompts: Iterable[str]) -> None:
+    `with_runs`: False finds equal texts alone, for questions composed of few words, which share runs by chance.
+    """
+
+    def __init__(self, prompts: Iterable[str], *, with_runs: bool = True) -> None:
         self._equal: dict[str, int] = {}
         items_of_run: dict[int, list[int]] = {}  # the hash of a run -> its items, no more than needed
         self._lengths: set[int] = set()
@@ -37,7 +40,7 @@ class EvaluationItems:
             self._equal.setdefault(plain(prompt), item)
             words = words_of(prompt)
             length = min(len(words), RUN_WORDS)
-            if length < MIN_RUN_WORDS:
+            if length < MIN_RUN_WORDS or not with_runs:
                 continue
             self._lengths.add(length)
             for run in set(runs(words, length)):

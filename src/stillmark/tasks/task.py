@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 from stillmark.records import ItemRecord, Outcome
 
 Split = Literal["train", "validation", "test"]
+HELD_OUT: tuple[Literal["validation", "test"], ...] = ("validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +58,8 @@ class TrainableTask(Task, Protocol):
     def training_sample(self, seed: int, index: int) -> Sample:
         """Sample `index` of an endless stream that is fixed by the seed."""
         ...
+
+
+def held_out_prompts(task: Task) -> list[str]:
+    """The prompts of every held-out sample: none may be trained on."""
+    return [sample.prompt for split in HELD_OUT for sample in task.held_out_samples(split)]

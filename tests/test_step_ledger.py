@@ -1,0 +1,132 @@
+"""What each optimiser step reports adds up to the ledger, part by part; and the plan predicts what is counted."""
+
+import sys
+from collections import Counter
+
+import pytest
+import torch
+
+from stillmark import stages
+from stillmark.compute.flops import generate_flops
+from stillmark.distill.trackers import StepReport
+from stillmark.plan import Job, Plan
+from stillmark.records import Outcome, Store
+from stillmark.study import Study, study_from_text
+
+TEXT = """
+name: steps
+seeds: [0]
+threads: 1
+tasks:
+  shuffled: {kind: shuffled_objects, objects: 3, min_swaps: 1, max_swaps: 2, test_samples: 10, validation_samples: 4}
+models:
+  small: {hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 32}
+  large: {hidden_size: 24, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 48}
+arms:
+  teacher:
+    kind: teacher
+    model: large
+    recipe: &base {text: solutions, train_flops: 6e9, learning_rate: 5e-3, batch_samples: 8, checkpoints: 2, first_checkpoint: 0.5}
+  own:
+    kind: distilled
+    model: small
+    teacher: teacher
+    recipe: {<<: *base, train_flops: 1.2e9, loss: reverse_kl, on_policy: {fraction: 0.6, reuse: 2, max_new_tokens: 6}}
+    control: {match: compute}
+  traces:
+    kind: distilled
+    model: small
+    teacher: teacher
+    recipe: {<<: *base, train_flops: 5e8, text: traces, loss: forward_kl, traces: {prompts: 150, max_new_tokens: 24}}
+"""
+PARTS = {
+    "train": ("train_flops", "tokens", "train_seconds"),
+    "teacher_forward": ("teacher_flops", "tokens", "teacher_seconds"),
+    "generate_student": ("generate_flops", "generated_tokens", "generate_seconds"),
+}
+
+
+class Kept(list[StepReport]):
+    """A log that keeps each step's report."""
+
+    __call__ = list.append
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Plan, dict[str, Kept]]:
+    """The study's models and traces, made in this process, with every step's report."""
+    study = study_from_text(TEXT)
+    assert isinstance(study, Study)
+    plan, reports = Plan(study), {}
+    store = Store.create(tmp_path_factory.mktemp("steps") / "records.sqlite")
+
+    def kept(job: Job, plan: Plan, store: Store) -> Kept:
+        return reports.setdefault(job.arm, Kept())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["stillmark.stages.train"], "tracked", kept)
+        for job in plan.jobs.values():
+            if job.stage in ("train", "generate"):
+                stages.do_job(job, plan, store)
+    torch.use_deterministic_algorithms(False)
+    return store, plan, reports
+
+
+@pytest.mark.parametrize("arm", ["teacher", "own", "own-control", "traces"])
+def test_the_steps_parts_are_the_ledgers(run: tuple[Store, Plan, dict[str, Kept]], arm: str):
+    store, plan, reports = run
+    entries = store.ledger(plan.train_keys[arm, 0])
+    assert {entry.part for entry in entries} == {
+        "teacher": {"train"}, "own-control": {"train"}, "own": set(PARTS), "traces": {"train", "teacher_forward"},
+    }[arm]  # fmt: skip
+    for part, (flops, tokens, seconds) in PARTS.items():
+        of_part = [entry for entry in entries if entry.part == part]
+        steps = reports[arm]
+        assert sum(getattr(step, flops) for step in steps) == sum(entry.flops for entry in of_part)
+        assert sum(getattr(step, seconds) for step in steps) == pytest.approx(
+            sum(entry.seconds for entry in of_part)
+        )
+        if of_part:
+            assert sum(getattr(step, tokens) for step in steps) == sum(entry.tokens for entry in of_part)
+    assert sum(step.flops for step in reports[arm]) == sum(entry.flops for entry in entries)
+
+
+def test_only_steps_that_write_have_flops_of_writing(run: tuple[Store, Plan, dict[str, Kept]]):
+    """Three in five steps read the student's own text, and every second of them writes it."""
+    steps = run[2]["own"]
+    writing = [step for step in steps if step.generate_flops]
+    assert 0.15 * len(steps) < len(writing) < 0.45 * len(steps)
+    assert all(step.generate_seconds > 0 and step.generated_tokens > 0 for step in writing)
+    assert all(step.generate_seconds == 0 for step in steps if not step.generate_flops)
+
+
+def test_rejected_traces_are_in_the_ledger(run: tuple[Store, Plan, dict[str, Kept]]):
+    store, plan, _ = run
+    key, shape = plan.generate_keys["traces", 0], plan.shape("teacher")
+    samples = store.samples(key)
+    flops: Counter[bool] = Counter()
+    for sample in samples:
+        one = generate_flops(shape, prompt_tokens=sample.prompt_tokens, new_tokens=sample.generated_tokens)
+        flops[sample.outcome is Outcome.CORRECT] += one
+    assert flops[False] > 0
+    assert sum(entry.flops for entry in store.ledger(key)) == flops[True] + flops[False]
+
+
+def test_the_plan_predicts_what_is_counted_writing_included(run: tuple[Store, Plan, dict[str, Kept]]):
+    """Replies of six tokens, which a student that never stops writes in full: mean lengths and padding are all between."""
+    store, plan, _ = run
+    for arm in ("teacher", "own", "own-control"):
+        key = plan.train_keys[arm, 0]
+        counted = sum(entry.flops for entry in store.ledger(key))
+        assert plan.jobs[key].predicted_flops == pytest.approx(counted, rel=0.1), arm
+    written = sum(
+        entry.flops for entry in store.ledger(plan.train_keys["own", 0]) if entry.part == "generate_student"
+    )
+    assert plan.sizes.own_text_flops("own") == pytest.approx(written, rel=0.25)
+    spent = [
+        sum(entry.flops for entry in store.ledger(plan.train_keys[arm, 0]) if entry.part != "teacher_forward")
+        for arm in ("own", "own-control")
+    ]
+    assert spent[1] == pytest.approx(spent[0], rel=0.1)  # matched on the student's compute
