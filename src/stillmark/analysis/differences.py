@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from stillmark.analysis.bootstrap import NUM_RESAMPLES, FloatArray
-from stillmark.analysis.curves import Curve, CurvePoint, resampled_arms
+from stillmark.analysis.curves import Curve, CurvePoint
 from stillmark.analysis.intervals import Interval
 from stillmark.analysis.paired import paired_difference
+from stillmark.analysis.resample import resampled_arms
 from stillmark.study import Study
 
 

@@ -23,7 +23,6 @@ from stillmark.analysis.curves import (
     CurvePoint,
     Monotone,
     reach_bounds,
-    resampled_arms,
     seed_notes,
 )
 from stillmark.analysis.paired import (
@@ -33,6 +32,7 @@ from stillmark.analysis.paired import (
     compare_tasks,
     paired_difference,
 )
+from stillmark.analysis.resample import resampled_arms
 
 SizeVerdict = Literal["supported", "tie", "contradicted", "underpowered"]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from stillmark.analysis.bootstrap import NUM_RESAMPLES
+from stillmark.analysis.bootstrap import NUM_RESAMPLES, RANDOM_SEED
 from stillmark.analysis.crossed import ratio_of_sums
 from stillmark.analysis.ledger_rows import ledger_rows
 from stillmark.analysis.lineage import Lineage
 from stillmark.analysis.profile_rows import device_rows, profile_rows
-from stillmark.analysis.text_pairs import RANDOM_SEED, pair_rows, training_tokens
+from stillmark.analysis.text_pairs import pair_rows, training_tokens
 from stillmark.analysis.text_scores import COMPARED, MEASURES, TextResult, estimate_row, text_result
 from stillmark.compute.ledger import BOUNDARY_WORDS, PARTS_WITHIN, Boundary, Part
 from stillmark.study.schema import Arm, GivenModel, PrunedModel, Text
