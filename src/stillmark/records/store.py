@@ -59,7 +59,8 @@ CREATE TABLE IF NOT EXISTS prompts (sha256 TEXT PRIMARY KEY, text TEXT NOT NULL)
 CREATE TABLE IF NOT EXISTS ledger (
   job_key TEXT NOT NULL REFERENCES jobs, part TEXT NOT NULL, "index" INTEGER NOT NULL, flops INTEGER,
   flops_method TEXT NOT NULL, tokens INTEGER, positions INTEGER, seconds REAL, cpu_seconds REAL,
-  device TEXT NOT NULL, PRIMARY KEY (job_key, part, "index")) WITHOUT ROWID;
+  device TEXT NOT NULL, joules REAL, joules_method TEXT, joules_source TEXT,
+  PRIMARY KEY (job_key, part, "index")) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checkpoints (
   job_key TEXT NOT NULL REFERENCES jobs, "index" INTEGER NOT NULL, step INTEGER NOT NULL,
   samples_seen INTEGER NOT NULL, tokens INTEGER NOT NULL, train_flops INTEGER NOT NULL, loss REAL,
@@ -72,7 +73,12 @@ CREATE TABLE IF NOT EXISTS profiles (
 MEMBERS: dict[type[StrEnum], dict[str, Any]] = {
     enum: {str(member): member for member in enum} for enum in (Outcome, Method)
 }  # ten times as quick as calling the enum
-NEW_COLUMNS = (("sample_details", "served_model", "TEXT"),)
+NEW_COLUMNS = (
+    ("sample_details", "served_model", "TEXT"),
+    ("ledger", "joules", "REAL"),
+    ("ledger", "joules_method", "TEXT"),
+    ("ledger", "joules_source", "TEXT"),
+)
 
 
 class Store:
