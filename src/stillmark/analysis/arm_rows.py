@@ -86,6 +86,7 @@ def arm_row(lineage: Lineage, arm: str, curves: list[Curve], items: dict[str, It
         "flops": {str(b): float(np.mean([cost.within(b).flops for cost in last.values()])) for b in Boundary},
         "cpu_seconds": {str(b): float(np.mean([cost.within(b).cpu_seconds for cost in last.values()]))
                         for b in Boundary},
+        "joules": {str(b): mean_or_none([cost.within(b).joules for cost in last.values()]) for b in Boundary},
         "prompt_tokens": float(np.mean(everything.prompt_tokens)),
         "generated_tokens": float(np.mean(everything.generated_tokens)),
         "answer_flops": mean_answer_flops(shape, everything),
@@ -128,6 +129,12 @@ def curve_rows(lineage: Lineage, curves: list[Curve]) -> dict[str, list[dict[str
             for row in zip(flops, band.accuracy, band.low, band.high, strict=True)
         ]
     return rows
+
+
+def mean_or_none(values: Sequence[float | None]) -> float | None:
+    """The mean; unknown where one is."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
 def interval_row(interval: Interval | None) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ Nothing here is shown that is not in it, and nothing in it is worked out again e
 
 from typing import Any
 
+from stillmark.analysis.answer_axes import answer_axes
 from stillmark.analysis.arm_rows import arm_row
 from stillmark.analysis.bootstrap import NUM_RESAMPLES, RANDOM_SEED
 from stillmark.analysis.comparisons import comparisons
@@ -33,6 +34,7 @@ def conclude_study(store: Store) -> dict[str, Any]:
     items = store.items()
     arms = [arm_row(lineage, arm, curves[arm], items) for arm in recorded]
     profiles = profile_rows(lineage)
+    devices = device_rows(lineage, arms, profiles)
     return {
         "name": study.name,
         "description": study.description,
@@ -43,7 +45,8 @@ def conclude_study(store: Store) -> dict[str, Any]:
         "tasks": {name: task_row(lineage, name, items) for name in study.tasks},
         "arms": arms,
         "profiles": profiles,
-        "choose": device_rows(lineage, arms, profiles),
+        "choose": devices,
+        "answer_axes": answer_axes(lineage, arms, profiles, devices),
         "comparisons": comparisons(lineage, {arm: curves[arm] for arm in recorded}),
         "differences": difference_rows(study, {arm: curves[arm] for arm in recorded}),
         "size_claims": size_claim_rows(lineage, {arm: curves[arm] for arm in recorded}),

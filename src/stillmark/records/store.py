@@ -223,6 +223,17 @@ class Store:
         query = f"SELECT {', '.join(names)} FROM samples WHERE job_key = ? ORDER BY position, repeat"
         return self._connection.execute(query, (job_key,)).fetchall()
 
+    def answer_sums(self, job_key: str) -> dict[str, float]:
+        """Of a job's samples: how many, how many have seconds and a price, and the sums of these."""
+        timed = "SELECT COUNT(*), COUNT(seconds), TOTAL(seconds) FROM samples WHERE job_key = ?"
+        priced = "SELECT COUNT(price_usd), TOTAL(price_usd) FROM sample_details WHERE job_key = ?"
+        row = [
+            value
+            for query in (timed, priced)
+            for value in self._connection.execute(query, (job_key,)).fetchone()
+        ]
+        return dict(zip(("samples", "timed", "seconds", "priced", "usd"), row, strict=True))
+
     def replies(self, job_key: str, positions: Iterable[int]) -> dict[int, tuple[str, Outcome, str]]:
         """Position -> item, outcome and response of the first reply to each of these items of a job."""
         wanted = list(positions)

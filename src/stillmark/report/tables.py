@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillmark.report import words
+from stillmark.report.answer_costs import answer_costs_table
 from stillmark.report.device import profiles_table
 from stillmark.report.ledger_tables import ledger_table, stages_table
 from stillmark.report.table import Cell, Column, Table, number, word
@@ -22,6 +23,7 @@ def tables_of(conclusion: Mapping[str, Any]) -> list[Table]:
         outcomes_table(conclusion),
         stages_table(conclusion),
         curve_table(conclusion),
+        *([answer_costs_table(conclusion)] if conclusion.get("answer_axes") else []),
         ledger_table(conclusion),
         *([profiles_table(conclusion)] if conclusion.get("profiles") else []),
     ]
