@@ -176,8 +176,7 @@ def size_claims_table(conclusion: Mapping[str, Any]) -> Table:
         )  # fmt: skip
     return Table(name="size_claims", title='"On par with vanilla models ten times its size"', columns=tuple(columns),
                  rows=tuple(rows), note="Supported: better, or surely not worse by more than 2 points. Tie: surely "
-                 "within 2 points. Contradicted: significantly worse. Intervals are over items, each over all "
-                 "seeds.")  # fmt: skip
+                 "within 2 points. Contradicted: significantly worse. Intervals are over items and seeds.")  # fmt: skip
 
 
 def levels_table(conclusion: Mapping[str, Any]) -> Table:
