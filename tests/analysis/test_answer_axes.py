@@ -105,7 +105,7 @@ def test_a_profile_gives_the_axis_and_other_arms_are_unknown_to_it(tmp_path):
     assert memory["method"] == "measured"
     assert memory["arms"]["traces-small"]["value"] == 4e8
     assert seconds["arms"]["vanilla-large"]["value"] is None  # a drifted run chooses nothing
-    assert seconds["arms"]["vanilla-large"]["reason"] == "its run is INVALID (drift)"
+    assert seconds["arms"]["vanilla-large"]["reason"] == "its run is INVALID: drift"
     assert seconds["arms"]["teacher"] == {
         "value": None,
         "low": None,

@@ -92,7 +92,7 @@ def profiled_value(row: Row | None, metric: str) -> dict[str, Any]:
     if row is None:
         return known(None, "it was not profiled")
     if row["verdict"] != "VALID":
-        return known(None, f"its run is {row['verdict']} ({row['reason']})")
+        return known(None, f"its run is {row['verdict']}: {row['reason']}")
     found = row["figures"].get(metric)
     if found is None or found["value"] is None:
         return known(None, (found or {}).get("reason") or "it was not measured")

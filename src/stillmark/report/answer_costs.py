@@ -5,7 +5,7 @@ from typing import Any
 
 from stillmark.report import words
 from stillmark.report.device import seconds, size
-from stillmark.report.table import Cell, Column, Table, number, word
+from stillmark.report.table import Cell, Column, Table, limited_cells, limited_columns, word
 
 TITLES = {
     "seconds": "Seconds an answer",
@@ -28,8 +28,7 @@ def answer_costs_table(conclusion: Mapping[str, Any]) -> Table:
     columns = [Column(name="arm", title="Arm", is_number=False)]
     for axis in axes:
         columns += [
-            Column(name=axis["name"], title=TITLES[axis["name"]]),
-            *(Column(name=f"{axis['name']}_{end}", title="") for end in ("low", "high")),
+            *limited_columns(axis["name"], TITLES[axis["name"]]),
             Column(name=f"{axis['name']}_unknown_because", title="", is_number=False),
         ]
     rows = []
@@ -38,9 +37,7 @@ def answer_costs_table(conclusion: Mapping[str, Any]) -> Table:
         for axis in axes:
             found = axis["arms"][arm["arm"]]
             cells += [
-                number(found["value"], cell_text(axis["name"], found)),
-                number(found["low"], ""),
-                number(found["high"], ""),
+                *limited_cells(found, cell_text(axis["name"], found)),
                 Cell(value=found["reason"], text=""),
             ]
         rows.append(tuple(cells))

@@ -21,8 +21,8 @@ function axisNote(series) { // how the axis was obtained, and which arms stand o
     reasons.set(why, [...(reasons.get(why) || []), arm.arm]);
   }
   const unknown = [...reasons].map(([why, arms]) => `${arms.join(", ")} (${why})`).join("; ");
-  const said = [axis.source, unknown && `not on this axis, unknown: ${unknown}`].filter(Boolean).join(". ");
-  return said && said[0].toUpperCase() + said.slice(1) + ".";
+  const said = [axis.source, unknown && `Not on this axis, unknown: ${unknown}`].filter(Boolean).map((text) => text[0].toUpperCase() + text.slice(1) + ".");
+  return said.join(" ");
 }
 
 function shownSeries() {
@@ -100,6 +100,7 @@ for (const input of document.querySelectorAll("#axis input")) {
   input.addEventListener("change", () => {
     state.axis = input.value;
     find("#boundary").disabled = !AXES[state.axis].isBounded;
+    find("#counting").hidden = !AXES[state.axis].isBounded;
     draw();
   });
 }
