@@ -6,6 +6,7 @@ them differently: many checkpoints of few items (seeds x checkpoints x items = 2
 all items (1 x 1 x 20,000).
 
     python -m benchmarks.report                 makes both, times both, prints the table of report.md
+    python -m benchmarks.report --stores FOLDER the same, with the stores kept in FOLDER/curves and FOLDER/wide
     python -m benchmarks.report --make FOLDER --shape wide    only makes a store
 """
 
@@ -240,7 +241,12 @@ def measure(folder: Path) -> dict[str, float]:
     wall = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     peak = int(done.stderr.rsplit("peak ", 1)[1])  # KiB on Linux
+    store = Store.open(folder)
+    evaluated = "SELECT COUNT(*) FROM samples JOIN jobs ON job_key = key WHERE stage = 'evaluate'"
+    (num_samples,) = store.query(evaluated).fetchone()
+    store.close()
     return {
+        "samples": num_samples,
         "wall_seconds": wall,
         "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         "peak_gibibytes": peak / 2**20,
@@ -249,29 +255,65 @@ def measure(folder: Path) -> dict[str, float]:
     }
 
 
+def opening_seconds(page: Path, num_times: int = 5) -> list[float | None]:
+    """Wall seconds until headless Chromium, each time anew, has loaded the page, run its script and painted."""
+    from tests.report.browser import CHROMIUM, Browser
+
+    if CHROMIUM is None:
+        return [None]
+    found: list[float | None] = []
+    for _ in range(num_times):
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+            browser = Browser(Path(profile))
+            started = time.perf_counter()
+            browser.open(page)
+            painted = "new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(drawn.places.length))))"
+            assert browser.run(painted) > 0, "the chart is empty"
+            found.append(time.perf_counter() - started)
+            assert browser.errors == [], browser.errors
+            browser.close()
+    return found
+
+
+def stated(seconds: list[float | None]) -> str:
+    known = sorted(value for value in seconds if value is not None)
+    return (
+        f"{known[len(known) // 2]:.2f} ({known[0]:.2f} to {known[-1]:.2f})" if known else "no Chromium here"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--make", type=Path, metavar="FOLDER", help="only make a store there")
     parser.add_argument("--shape", choices=SHAPES, default="curves")
+    parser.add_argument(
+        "--stores", type=Path, metavar="FOLDER", help="stores that are there already are used again"
+    )
     arguments = parser.parse_args()
     if arguments.make:
         print(f"{make_store(arguments.make, SHAPES[arguments.shape]):,} samples in {arguments.make}")
         return
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
-    print("| shape: seeds x checkpoints x items | samples | store MB | wall s | CPU s | peak GiB | page MB |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
-    for name, shape in SHAPES.items():
-        with tempfile.TemporaryDirectory() as folder:
-            num_samples = make_store(Path(folder), shape)
-            row = measure(Path(folder))
-        print(
-            f"| {name}: {shape.num_seeds} x {shape.num_checkpoints} x {shape.num_items:,} | {num_samples:,} "
-            f"| {row['store_megabytes']:.0f} | {row['wall_seconds']:.1f} | {row['cpu_seconds']:.1f} "
-            f"| {row['peak_gibibytes']:.2f} | {row['page_megabytes']:.2f} |",
-            flush=True,
-        )
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(f"load before: {' '.join(f'{load:.2f}' for load in os.getloadavg())}\n")
+    print(
+        "| shape: seeds x checkpoints x items | samples | store MB | wall s | CPU s | peak GiB | page MB | opens in s |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, shape in SHAPES.items():
+            folder = (arguments.stores or Path(scratch)) / name
+            if not (folder / "records.sqlite").exists():
+                make_store(folder, shape)
+            row, opened = measure(folder), opening_seconds(folder / "report.html")
+            print(
+                f"| {name}: {shape.num_seeds} x {shape.num_checkpoints} x {shape.num_items:,} | {row['samples']:,.0f} "
+                f"| {row['store_megabytes']:.0f} | {row['wall_seconds']:.1f} | {row['cpu_seconds']:.1f} "
+                f"| {row['peak_gibibytes']:.2f} | {row['page_megabytes']:.2f} | {stated(opened)} |",
+                flush=True,
+            )
+    print(f"\nload after: {' '.join(f'{load:.2f}' for load in os.getloadavg())}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from stillmark.compute.stretch import share_machine
 from stillmark.errors import UserError
 from stillmark.plan import Job, Plan
 from stillmark.provenance import provenance
@@ -126,7 +127,10 @@ def run_jobs(todo: list[Job], study: Study, folder: Path, workers: int, bar: Bar
     context = multiprocessing.get_context("spawn")
     messages: Any = context.Queue()
     pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=begin_worker, initargs=(os.getpid(), study, folder, messages)
+        workers,
+        mp_context=context,
+        initializer=begin_worker,
+        initargs=(os.getpid(), study, folder, messages, min(workers, len(todo))),
     )
     try:
         schedule(todo, pool, workers, lambda: drain(messages, bar), bar)
@@ -195,12 +199,13 @@ def drain(messages: Any, bar: Bar) -> None:
 _worker: dict[str, Any] = {}
 
 
-def begin_worker(parent: int, study: Study, folder: Path, messages: Any) -> None:
+def begin_worker(parent: int, study: Study, folder: Path, messages: Any, jobs_at_once: int) -> None:
     """Loads the study once a process, leaves Ctrl-C to the parent, and ends when the parent is gone."""
     from stillmark.distill.processes import end_with
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    share_machine(jobs_at_once)
     end_with(parent)
     _worker.update(plan=Plan(study), store=Store.create(folder / "records.sqlite"), messages=messages)
 

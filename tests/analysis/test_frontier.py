@@ -8,7 +8,7 @@ import pytest
 from scipy import optimize, special, stats
 
 from stillmark.analysis.bootstrap import bootstrap_accuracies, draw_counts, seed_weights
-from stillmark.analysis.curves import isotonic, resampled_arms
+from stillmark.analysis.curves import isotonic
 from stillmark.analysis.frontier import (
     Curve,
     CurvePoint,
@@ -19,6 +19,7 @@ from stillmark.analysis.frontier import (
     curve_band,
     pareto_frontier,
 )
+from stillmark.analysis.resample import resampled_arms
 
 
 def curve(accuracies, flops=None, *, arm="vanilla", seed=0, num_items=100):

@@ -5,6 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from stillmark.analysis.curves import Curve, CurvePoint
+from stillmark.analysis.differences import final_difference
+from stillmark.analysis.paired import compare
 from stillmark.analysis.size import SizedResult, equivalent_size, size_claims
 
 
@@ -109,3 +112,62 @@ def test_a_model_that_is_not_ten_times_as_large_tests_nothing():
     empty = size_claims({"task": ([np.nan], [1])}, student_params=1e6, vanilla_params=1e7)["task"]
     assert empty.verdict is None
     assert "no item" in empty.note
+
+
+def trained(rng, num_items, seed_effects, difficulty):
+    """Answers of one model by training seed, items x seeds: logit = effect of the seed - difficulty of the item."""
+    return np.stack(
+        [rng.random(num_items) < 1 / (1 + np.exp(difficulty - effect)) for effect in seed_effects], axis=1
+    )
+
+
+def claim_of(student, vanilla):
+    return size_claims({"task": (student, vanilla)}, student_params=1e6, vanilla_params=1e7)["task"]
+
+
+def test_a_claim_over_seeds_has_the_interval_of_any_two_arms():
+    rng = np.random.default_rng(4)
+    difficulty = rng.normal(0, 1, 150)
+    student, vanilla = (
+        trained(rng, 150, (0.2, 0.5), difficulty),
+        trained(rng, 150, (0.0, 0.3, 0.4), difficulty),
+    )
+    first, second = (
+        [Curve(arm=name, seed=seed, points=(CurvePoint(flops=1.0, correct=column.astype(float)),))
+         for seed, column in enumerate(side.T)]
+        for name, side in (("a", student), ("b", vanilla))
+    )  # fmt: skip
+    assert claim_of(student, vanilla).comparison.difference == final_difference(first, second)
+
+
+def test_seeds_that_differ_take_the_verdict_away():
+    """Each item says the same, and one student in two is bad: items alone would call that a contradiction."""
+    rng = np.random.default_rng(5)
+    difficulty = rng.normal(0, 1, 2000)
+    student, vanilla = (
+        trained(rng, 2000, (-1.2, 1.0), difficulty),
+        trained(rng, 2000, (0.3, 0.35), difficulty),
+    )
+    assert compare(student, vanilla).verdict == "worse"
+    claim = claim_of(student, vanilla)
+    assert claim.verdict == "underpowered"
+    assert claim.comparison.p_value > 0.05
+    assert claim.comparison.smallest_detectable > 0.2
+    alike = claim_of(trained(rng, 2000, (-1.2, -1.2), difficulty), vanilla)
+    assert alike.verdict == "contradicted"
+
+
+def test_the_claims_interval_covers_when_items_and_seeds_are_drawn_anew():
+    """Two models of equal worth whose seeds differ: 95% intervals over items and seeds; over items alone far fewer."""
+    rng = np.random.default_rng(6)
+    over_both, over_items, contradicted = [], [], []
+    for _ in range(200):
+        difficulty = rng.normal(0, 1, 200)
+        student, vanilla = (trained(rng, 200, rng.normal(0, 0.4, 3), difficulty) for _ in range(2))
+        claim = claim_of(student, vanilla)
+        over_both.append(claim.comparison.difference.contains(0.0))
+        over_items.append(compare(student, vanilla).difference.contains(0.0))
+        contradicted.append(claim.verdict == "contradicted")
+    assert 0.92 <= np.mean(over_both) <= 0.99
+    assert np.mean(over_items) < 0.8
+    assert np.mean(contradicted) <= 0.05

@@ -1,10 +1,11 @@
 """The page in a real browser: it draws, its controls give the values of `analysis/`, and nothing leaves it."""
 
 import json
+import re
 
 import pytest
 from tests.report.browser import CHROMIUM, Browser
-from tests.report.fabricate import SMALL, fabricated_store
+from tests.report.fabricate import PROFILED, SMALL, fabricated_store
 from tests.report.synthetic import synthetic_conclusion
 
 from stillmark.analysis.frontier import pareto_frontier
@@ -129,6 +130,36 @@ def test_the_frontier_is_that_of_analysis(page, folder):
     names = {conclusion["arms"][index]["arm"] for index in pareto_frontier(x, y)}
     assert set(page.run(f"pareto({points}).map((point) => point.arm)")) == names
     choose(page, "#axis input[value=train]")
+
+
+def test_each_axis_of_an_answer_shows_the_values_of_analysis(browser, tmp_path):
+    """Profiled arms stand at their figures; the page names the others and says why they are unknown."""
+    fabricated_store(tmp_path, PROFILED).close()
+    conclusion = conclude(tmp_path, is_changed=True)
+    browser.errors.clear()
+    browser.open(tmp_path / "report.html")
+    for axis in conclusion["answer_axes"]:
+        choose(browser, f"#axis input[value={axis['name']}]")
+        known = {arm: row["value"] for arm, row in axis["arms"].items() if row["value"] is not None}
+        drawn = browser.run(
+            "drawn.places.map((place) => [place.one.arm, place.point.x, place.point.accuracy])"
+        )
+        assert {arm: x for arm, x, _ in drawn} == pytest.approx(known)
+        accuracy = {arm["arm"]: arm["accuracy"]["value"] for arm in conclusion["arms"] if arm["arm"] in known}
+        assert {arm: y for arm, _, y in drawn} == pytest.approx(accuracy)
+        note = browser.run("document.querySelector('#axis-note').textContent")
+        assert axis["source"] in note
+        named = set(re.split(r"[ ,();.]+", note.partition("unknown: ")[2])) & set(axis["arms"])
+        assert named == set(axis["arms"]) - set(known)
+        assert all(axis["arms"][arm]["reason"] in note for arm in named)
+        assert browser.run("document.querySelector('#boundary').disabled") is True
+    assert [len(axis["arms"]) for axis in conclusion["answer_axes"]] == [len(conclusion["arms"])] * 4
+    choose(browser, "#axis input[value=energy]")
+    assert browser.run("drawn.places.length") == 0
+    assert "no meter could be read" in browser.run("document.querySelector('#axis-note').textContent")
+    choose(browser, "#axis input[value=train]")
+    assert browser.run("document.querySelector('#axis-note').textContent") == ""
+    assert browser.errors == []
 
 
 def test_filters_and_keyboard(page, folder):

@@ -22,6 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 Censoring = Literal["more than", "less than", "between", "unknown"]
 
 NUM_RESAMPLES = 2000
+RANDOM_SEED = 0  # of every bootstrap: recorded in the conclusion
 CHUNK_CELLS = 4_000_000  # resamples x items held at once: tens of MB
 
 

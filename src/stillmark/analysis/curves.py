@@ -20,15 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from stillmark.analysis.bootstrap import (
-    NUM_RESAMPLES,
-    CensoredEstimate,
-    FloatArray,
-    bootstrap_accuracies,
-    censored_summary,
-    seed_weights,
-)
-from stillmark.analysis.item_draws import item_draws
+from stillmark.analysis.bootstrap import CensoredEstimate, FloatArray, censored_summary
 
 Monotone = Literal["isotonic", "running_best"]
 
@@ -89,26 +81,90 @@ class Reach(CensoredEstimate):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ArmRows:
-    """An arm's mean curve on the data (row 0) and on each resample; rows x grid."""
+class MeanCurve:
+    """An arm's accuracy, mean over its seeds, on the data (row 0) and on each resample; rows x grid.
+
+    What is worked out from it is kept: the same curve is met under every boundary and beside many others.
+    """
 
     arm: str
     num_seeds: int
     log_flops: FloatArray  # grid, of the arm's own compute
     accuracy: FloatArray
-    extra_flops: FloatArray
-    least_extra_flops: float  # counted however early the accuracy was reached
-    fit: FloatArray | None = None  # the isotonic fit, where it is worked out already
+
+    @cached_property
+    def _kept(self) -> dict[tuple[Monotone, float], "Place"]:
+        return {}
+
+    @cached_property
+    def _isotonic(self) -> FloatArray:
+        return isotonic(self.accuracy)
 
     def fitted(self, monotone: Monotone) -> FloatArray:
         """Accuracy made non-decreasing in compute."""
         if monotone == "running_best":
             return np.maximum.accumulate(self.accuracy, axis=1)
-        return self._isotonic if self.fit is None else self.fit
+        return self._isotonic
 
-    @cached_property
-    def _isotonic(self) -> FloatArray:
-        return isotonic(self.accuracy)
+    def place_of(self, accuracy: float | FloatArray, monotone: Monotone) -> "Place":
+        """Where each row gets to the accuracy: one for all rows, or one a row."""
+        if isinstance(accuracy, np.ndarray):
+            return self._place_of(accuracy, monotone)
+        if (monotone, accuracy) not in self._kept:
+            self._kept[monotone, accuracy] = self._place_of(accuracy, monotone)
+        return self._kept[monotone, accuracy]
+
+    def _place_of(self, accuracy: float | FloatArray, monotone: Monotone) -> "Place":
+        fit = self.fitted(monotone)
+        is_there = fit >= np.reshape(accuracy, (-1, 1)) - 1e-12
+        after = is_there.argmax(axis=1)
+        before = np.maximum(after - 1, 0)
+        rows = np.arange(len(fit))
+        low, high = fit[rows, before], fit[rows, after]
+        step = np.divide(accuracy - low, high - low, out=np.ones_like(low), where=high > low).clip(0, 1)
+        log_flops = self.log_flops[before] + step * (self.log_flops[after] - self.log_flops[before])
+        return Place(before=before, after=after, step=step, flops=np.exp(log_flops),
+                     is_never=~np.any(is_there, axis=1, keepdims=True)[:, 0])  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Place:
+    """Per row, the grid points around the one at which an accuracy is reached, and the arm's own compute there."""
+
+    before: npt.NDArray[np.intp]
+    after: npt.NDArray[np.intp]
+    step: FloatArray  # share of the way from `before` to `after`
+    flops: FloatArray
+    is_never: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ArmRows:
+    """A mean curve with what a boundary adds to its compute; rows x grid."""
+
+    mean: MeanCurve
+    extra_flops: FloatArray
+    least_extra_flops: float  # counted however early the accuracy was reached
+
+    @property
+    def arm(self) -> str:
+        return self.mean.arm
+
+    @property
+    def num_seeds(self) -> int:
+        return self.mean.num_seeds
+
+    @property
+    def log_flops(self) -> FloatArray:
+        return self.mean.log_flops
+
+    @property
+    def accuracy(self) -> FloatArray:
+        return self.mean.accuracy
+
+    def fitted(self, monotone: Monotone) -> FloatArray:
+        """Accuracy made non-decreasing in compute."""
+        return self.mean.fitted(monotone)
 
 
 def isotonic(values: FloatArray) -> FloatArray:
@@ -127,75 +183,18 @@ def isotonic(values: FloatArray) -> FloatArray:
     return fit
 
 
-def resampled_arms(
-    curves: Sequence[Curve],
-    *,
-    extra_flops: Sequence[ExtraFlops] | ExtraFlops = 0.0,
-    num_resamples: int = NUM_RESAMPLES,
-    random_seed: int = 0,
-    clusters: Sequence[Any] | None = None,
-) -> list[ArmRows]:
-    """Mean curve of each arm on the data and on resamples of items (drawn jointly) and of seeds (drawn by
-    arm).
-
-    `extra_flops`: one for all curves, or one for each.
-    """
-    if not curves:
-        raise ValueError("no curve given")
-    extras = list(extra_flops) if isinstance(extra_flops, Sequence) else [extra_flops] * len(curves)
-    sizes = {len(point.correct) for curve in curves for point in curve.points}
-    if len(sizes) > 1:
-        raise ValueError(f"all points must hold the same items; their numbers differ: {sorted(sizes)}")
-    correct = [point.correct for curve in curves for point in curve.points]
-    item_weights = common_weights(curves)
-    if clusters is None and len(correct[0]):  # the same resamples for all who ask: drawn once
-        draws = item_draws(len(correct[0]), num_resamples, random_seed)
-        accuracies, rng = draws.accuracies(correct, item_weights), draws.rng()
-    else:
-        rng = np.random.default_rng(random_seed)
-        matrix = np.array(correct, dtype=np.float64)
-        accuracies = bootstrap_accuracies(
-            matrix, num_resamples=num_resamples, rng=rng, clusters=clusters, item_weights=item_weights
-        )
-    ends = np.cumsum([len(curve.points) for curve in curves])
-    rows_of = np.split(accuracies, ends[:-1], axis=1)
-    arms = []
-    for arm in dict.fromkeys(curve.arm for curve in curves):
-        members = [index for index, curve in enumerate(curves) if curve.arm == arm]
-        weights = seed_weights(len(members), num_resamples, rng)
-        arms.append(_mean_rows([(curves[i], rows_of[i], extras[i]) for i in members], weights))
-    return arms
-
-
-def common_weights(curves: Sequence[Curve]) -> npt.NDArray[Any] | None:
-    """The weights of the items, which all points must share."""
-    weights = [point.weights for curve in curves for point in curve.points]
-    first = weights[0]
-    for other in weights[1:]:
-        if (other is None) != (first is None) or (first is not None and not np.array_equal(first, other)):  # type: ignore[arg-type]
-            raise ValueError("all points must weigh the items alike")
-    return first
-
-
 def reach_bounds(
     arm: ArmRows, accuracy: float | FloatArray, monotone: Monotone = "isotonic"
 ) -> tuple[FloatArray, FloatArray]:
     """Per row, the least and the most compute at which the arm reached `accuracy` (one, or one a row)."""
-    fit = arm.fitted(monotone)
-    is_there = fit >= np.reshape(accuracy, (-1, 1)) - 1e-12
-    after = is_there.argmax(axis=1)
-    before = np.maximum(after - 1, 0)
-    rows = np.arange(len(fit))
-    low, high = fit[rows, before], fit[rows, after]
-    step = np.divide(accuracy - low, high - low, out=np.ones_like(low), where=high > low).clip(0, 1)
-    log_flops = arm.log_flops[before] + step * (arm.log_flops[after] - arm.log_flops[before])
-    extra = arm.extra_flops[rows, before]
-    extra = extra + step * (arm.extra_flops[rows, after] - extra)
-    total = np.exp(log_flops) + extra
-    is_never = ~is_there.any(axis=1)
+    place = arm.mean.place_of(accuracy, monotone)
+    rows = np.arange(len(place.step))
+    extra = arm.extra_flops[rows, place.before]
+    extra = extra + place.step * (arm.extra_flops[rows, place.after] - extra)
+    total = place.flops + extra
     last = np.exp(arm.log_flops[-1]) + arm.extra_flops[:, -1]
-    least = np.where(is_never, last, np.where(after == 0, arm.least_extra_flops, total))
-    most = np.where(is_never, np.inf, total)
+    least = np.where(place.is_never, last, np.where(place.after == 0, arm.least_extra_flops, total))
+    most = np.where(place.is_never, np.inf, total)
     return least, most
 
 
@@ -218,30 +217,6 @@ def cheapest_reach(
     open_low = np.where(np.isfinite(most), least, np.inf).min(axis=0)
     low = np.where(is_never, least.min(axis=0), open_low)
     return low, most[best, rows], None if is_never[0] else arms[int(best[0])].arm
-
-
-def compute_to_reach(
-    curves: Sequence[Curve] | Curve,
-    accuracy: float,
-    *,
-    extra_flops: ExtraFlops = 0.0,
-    chance: float | None = None,
-    monotone: Monotone = "isotonic",
-    confidence: float = 0.95,
-    num_resamples: int = NUM_RESAMPLES,
-    random_seed: int = 0,
-    clusters: Sequence[Any] | None = None,
-) -> Reach:
-    """Compute at which the arm (of several: the cheapest) reaches the accuracy, with its interval."""
-    chosen = [curves] if isinstance(curves, Curve) else list(curves)
-    arms = resampled_arms(
-        chosen,
-        extra_flops=extra_flops,
-        num_resamples=num_resamples,
-        random_seed=random_seed,
-        clusters=clusters,
-    )
-    return reach_of(arms, accuracy, chance=chance, monotone=monotone, confidence=confidence)
 
 
 Bounds = tuple[FloatArray, FloatArray, str | None]
@@ -283,35 +258,3 @@ def seed_notes(arms: Sequence[ArmRows]) -> tuple[str, ...]:
     if two:
         notes.append("two seeds show the variance between seeds only roughly: " + ", ".join(two))
     return tuple(notes)
-
-
-def _mean_rows(members: list[tuple[Curve, FloatArray, ExtraFlops]], weights: FloatArray) -> ArmRows:
-    """One arm's mean over seeds, on the checkpoints' compute that lies in the range of all seeds."""
-    logs = [np.log([point.flops for point in curve.points]) for curve, _, _ in members]
-    start, end = max(log[0] for log in logs), min(log[-1] for log in logs)
-    arm = members[0][0].arm
-    if start > end + 1e-9:
-        raise ValueError(f"the seeds of {arm} have no compute in common: they cannot be averaged")
-    union = np.unique(np.concatenate(logs))
-    grid = union[(union >= start - 1e-9) & (union <= end + 1e-9)]
-    grid = grid[np.concatenate([[True], np.diff(grid) > 1e-9])]
-    accuracy = np.zeros((len(weights), len(grid)))
-    extra_flops = np.zeros((len(weights), len(grid)))
-    fixed = []
-    for seed, ((curve, rows, extra), log) in enumerate(zip(members, logs, strict=True)):
-        mix = np.stack([np.interp(grid, log, unit) for unit in np.eye(len(log))])  # points x grid
-        accuracy += weights[:, seed : seed + 1] * (rows @ mix)
-        is_fixed = not callable(extra)
-        costs = [extra(curve, point) if callable(extra) else extra for point in curve.points]
-        if min(costs) < 0:
-            raise ValueError(f"extra flops of {arm} must not be negative: {min(costs)}")
-        extra_flops += weights[:, seed : seed + 1] * (np.array(costs, dtype=np.float64) @ mix)
-        fixed.append(costs[0] if is_fixed else 0.0)
-    return ArmRows(
-        arm=arm,
-        num_seeds=len(members),
-        log_flops=grid,
-        accuracy=accuracy,
-        extra_flops=extra_flops,
-        least_extra_flops=min(fixed),
-    )

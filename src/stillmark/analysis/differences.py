@@ -12,38 +12,65 @@ from typing import Any
 import numpy as np
 
 from stillmark.analysis.bootstrap import NUM_RESAMPLES, FloatArray
-from stillmark.analysis.curves import Curve, CurvePoint, resampled_arms
+from stillmark.analysis.curves import Curve, CurvePoint
 from stillmark.analysis.intervals import Interval
-from stillmark.analysis.paired import paired_difference
+from stillmark.analysis.paired import Clusters, paired_difference
+from stillmark.analysis.resample import resampled_arms
 from stillmark.study import Study
 
 
-def final_difference(
-    first: Sequence[Curve],
-    second: Sequence[Curve],
-    *,
-    confidence: float = 0.95,
-    num_resamples: int = NUM_RESAMPLES,
-    random_seed: int = 0,
-) -> Interval:
-    """Mean accuracy over seeds at the last checkpoint, the first arm's less the second's."""
-    ends = [last_point(curve) for curve in [*first, *second]]
-    one, other = resampled_arms(ends, num_resamples=num_resamples, random_seed=random_seed)
-    rows = one.accuracy[:, 0] - other.accuracy[:, 0]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(rows[1:], [tail, 1 - tail])
-    paired = paired_difference(items_by_seed(first), items_by_seed(second), confidence=confidence)
-    note = None
-    if min(one.num_seeds, other.num_seeds) == 1:
+class EndDifference:
+    """Mean accuracy over seeds at the last checkpoint, the first arm's less the second's, on data and resamples."""
+
+    def __init__(
+        self,
+        first: Sequence[Curve],
+        second: Sequence[Curve],
+        *,
+        num_resamples: int = NUM_RESAMPLES,
+        random_seed: int = 0,
+        clusters: Clusters = None,
+    ) -> None:
+        """`clusters`: of the items, drawn whole."""
+        ends = [last_point(curve) for curve in [*first, *second]]
+        one, other = resampled_arms(
+            ends,
+            num_resamples=num_resamples,
+            random_seed=random_seed,
+            clusters=None if clusters is None else list(clusters),
+        )
+        self.rows = one.accuracy[:, 0] - other.accuracy[:, 0]
+        self.least_seeds = min(one.num_seeds, other.num_seeds)
+        self._answers, self._clusters = (items_by_seed(first), items_by_seed(second)), clusters
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """The wider of two, as the module says."""
+        tail = (1 - confidence) / 2
+        low, high = np.quantile(self.rows[1:], [tail, 1 - tail])
+        paired = paired_difference(*self._answers, clusters=self._clusters, confidence=confidence)
         note = "one seed on a side: the variance between its seeds is not in the interval"
-    return Interval(
-        value=float(rows[0]),
-        low=float(low if paired is None else min(low, paired.low)),
-        high=float(high if paired is None else max(high, paired.high)),
-        confidence=confidence,
-        method="wider of bootstrap over items and seeds, and Bonett-Price over items",
-        note=note,
-    )
+        return Interval(
+            value=float(self.rows[0]),
+            low=float(low if paired is None else min(low, paired.low)),
+            high=float(high if paired is None else max(high, paired.high)),
+            confidence=confidence,
+            method="wider of bootstrap over items and seeds, and Bonett-Price over items",
+            note=note if self.least_seeds == 1 else None,
+        )
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, of "no difference": the largest at which the bootstrap's interval does not hold 0 any more."""
+        rows = self.rows[1:]
+        smaller = min(int((rows <= 0).sum()), int((rows >= 0).sum()))
+        return min(1.0, 2 * (1 + smaller) / (1 + len(rows)))
+
+
+def final_difference(
+    first: Sequence[Curve], second: Sequence[Curve], *, confidence: float = 0.95
+) -> Interval:
+    """The interval of `EndDifference`."""
+    return EndDifference(first, second).interval(confidence)
 
 
 def last_point(curve: Curve) -> Curve:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from stillmark.analysis.bootstrap import NUM_RESAMPLES, FloatArray
-from stillmark.analysis.curves import ArmRows, Curve, ExtraFlops, Monotone, resampled_arms, seed_notes
+from stillmark.analysis.curves import ArmRows, Curve, ExtraFlops, Monotone, seed_notes
 from stillmark.analysis.intervals import Interval
+from stillmark.analysis.resample import resampled_arms
 
 
 def accuracy_difference_at(
@@ -80,20 +81,20 @@ def curve_band(
         random_seed=random_seed,
         clusters=clusters,
     )
-    bands = []
-    for arm in arms:
-        low, high = np.quantile(arm.accuracy[1:], [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-        bands.append(
-            Band(
-                arm=arm.arm,
-                flops=np.exp(arm.log_flops) + arm.extra_flops[0],
-                accuracy=arm.accuracy[0],
-                low=low.clip(0, 1),
-                high=high.clip(0, 1),
-                confidence=confidence,
-            )
-        )
-    return bands
+    return [band_of(arm, confidence) for arm in arms]
+
+
+def band_of(arm: ArmRows, confidence: float) -> Band:
+    """The band of an arm that is resampled already."""
+    low, high = np.quantile(arm.accuracy[1:], [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return Band(
+        arm=arm.arm,
+        flops=np.exp(arm.log_flops) + arm.extra_flops[0],
+        accuracy=arm.accuracy[0],
+        low=low.clip(0, 1),
+        high=high.clip(0, 1),
+        confidence=confidence,
+    )
 
 
 def _accuracy_at(arms: Sequence[ArmRows], flops: float, monotone: Monotone) -> FloatArray | None:

@@ -24,11 +24,10 @@ from stillmark.analysis.curves import (
     Monotone,
     Reach,
     cheapest_reach,
-    compute_to_reach,
     reach_of,
-    resampled_arms,
 )
 from stillmark.analysis.equal_compute import Band, accuracy_difference_at, curve_band
+from stillmark.analysis.resample import resampled_arms
 
 __all__ = [
     "Band",
@@ -101,6 +100,30 @@ def pareto_frontier(
             frontier.append(index)
             best_x, best_y = a, b
     return frontier
+
+
+def compute_to_reach(
+    curves: Sequence[Curve] | Curve,
+    accuracy: float,
+    *,
+    extra_flops: ExtraFlops = 0.0,
+    chance: float | None = None,
+    monotone: Monotone = "isotonic",
+    confidence: float = 0.95,
+    num_resamples: int = NUM_RESAMPLES,
+    random_seed: int = 0,
+    clusters: Sequence[Any] | None = None,
+) -> Reach:
+    """Compute at which the arm (of several: the cheapest) reaches the accuracy, with its interval."""
+    chosen = [curves] if isinstance(curves, Curve) else list(curves)
+    arms = resampled_arms(
+        chosen,
+        extra_flops=extra_flops,
+        num_resamples=num_resamples,
+        random_seed=random_seed,
+        clusters=clusters,
+    )
+    return reach_of(arms, accuracy, chance=chance, monotone=monotone, confidence=confidence)
 
 
 def compute_ratio(

@@ -34,6 +34,14 @@ def ledger_rows(lineage: Lineage) -> list[dict[str, Any]]:
                     "tokens": amount.tokens,
                     "seconds": amount.seconds,
                     "cpu_seconds": amount.cpu_seconds,
+                    "joules": amount.joules,
+                    "joules_methods": sorted(
+                        {entry.joules_method for entry in entries if entry.joules_method}
+                    ),
+                    "joules_source": "; ".join(
+                        dict.fromkeys(filter(None, (entry.joules_source for entry in entries)))
+                    )
+                    or None,
                     "device": entries[0].device,
                 }
             )

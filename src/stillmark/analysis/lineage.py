@@ -10,7 +10,7 @@ import numpy.typing as npt
 from stillmark.analysis.curves import Curve, CurvePoint
 from stillmark.compute.ledger import NOTHING, Amount, Boundary, Part, total, within
 from stillmark.plan import Job, Plan
-from stillmark.records import LedgerEntry, Outcome, SampleRecord, Store
+from stillmark.records import LedgerEntry, Outcome, Store
 from stillmark.study import GivenModel, Study
 
 STUDENT_PARTS = ("train", "prune", "generate_student")  # what an arm's own job does to make its model
@@ -53,10 +53,6 @@ class Lineage:
 
     def evaluation(self, arm: str, seed: int, checkpoint: int) -> Job:
         return self._evaluations[self.plan.train_keys[arm, seed], checkpoint]
-
-    def samples(self, arm: str, seed: int, checkpoint: int) -> list[SampleRecord]:
-        """What the arm replied to the held-out items; none where that is not recorded."""
-        return self.store.samples(self.evaluation(arm, seed, checkpoint).key)
 
     def checkpoint_costs(self, arm: str, seed: int) -> list[CheckpointCost]:
         """Spending up to each checkpoint that is recorded, in order."""
@@ -113,8 +109,8 @@ class Lineage:
                 continue
             flops = cost.parts[Part.STUDENT].flops
             assert flops is not None, "training is counted"
-            outcomes = self.store.outcomes(self.evaluation(arm, seed, cost.index).key)
-            points.append(CurvePoint(flops=flops, correct=correctness(outcomes)))
+            rows = self.store.sample_columns(self.evaluation(arm, seed, cost.index).key, "outcome")
+            points.append(CurvePoint(flops=flops, correct=correctness(outcome for (outcome,) in rows)))
         return Curve(arm=arm, seed=seed, points=tuple(points)) if points else None
 
     def extra_flops(self, boundary: Boundary) -> "ExtraCost":
@@ -143,7 +139,8 @@ def only(entries: list[LedgerEntry], part: str) -> list[LedgerEntry]:
     return [entry for entry in entries if entry.part == part]
 
 
-def correctness(outcomes: Iterable[Outcome]) -> npt.NDArray[np.float64]:
-    """1 where correct, 0 where not, NaN where the harness failed."""
-    value = dict.fromkeys(Outcome, 0.0) | {Outcome.CORRECT: 1.0, Outcome.ERROR: float("nan")}
+def correctness(outcomes: Iterable[str]) -> npt.NDArray[np.float64]:
+    """1 where correct, 0 where not, NaN where the harness failed. Of outcomes, or as they are written."""
+    value: dict[str, float] = {str(outcome): 0.0 for outcome in Outcome}
+    value |= {Outcome.CORRECT: 1.0, Outcome.ERROR: float("nan")}
     return np.array([value[outcome] for outcome in outcomes])

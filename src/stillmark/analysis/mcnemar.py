@@ -2,9 +2,13 @@
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 from scipy import optimize, special
+
+BLOCK_COUNTS = 1024  # critical values worked out and held together
 
 
 def mcnemar_exact(num_first_only: int, num_second_only: int) -> float:
@@ -49,13 +53,32 @@ def mcnemar_power(num_items: int, discordant_share: float, difference: float, al
         + special.xlogy(discordant, discordant_share)
         + special.xlog1py(num_items - discordant, -discordant_share)
     )
-    # The largest smaller count at which the test rejects; -1 where it never does.
-    critical = np.ceil(special.bdtrik(alpha / 2, discordant, 0.5)).clip(0)
-    critical = np.where(2 * special.bdtr(critical, discordant, 0.5) <= alpha, critical, critical - 1)
+    critical = critical_counts(int(discordant[0]), int(discordant[-1]), alpha)
     in_favour = (discordant_share + difference) / (2 * discordant_share)
     rejects = special.bdtr(np.maximum(critical, 0), discordant, in_favour)
     rejects = rejects + special.bdtr(np.maximum(critical, 0), discordant, 1 - in_favour)
     return float((np.exp(log_chance) * np.where(critical >= 0, rejects, 0)).sum())
+
+
+def critical_counts(first: int, last: int, alpha: float) -> npt.NDArray[np.float64]:
+    """For first..last disagreements, the largest smaller count at which the test rejects; -1 where it never does."""
+    blocks = range(first // BLOCK_COUNTS, last // BLOCK_COUNTS + 1)
+    start = first - blocks[0] * BLOCK_COUNTS
+    return np.concatenate([critical_block(block, alpha) for block in blocks])[
+        start : start + last - first + 1
+    ]
+
+
+@lru_cache(maxsize=1000)
+def critical_block(block: int, alpha: float) -> npt.NDArray[np.float64]:
+    """Of counts from BLOCK_COUNTS times `block` on; the same for all sets of items, and slow to invert."""
+    discordant = np.arange(block * BLOCK_COUNTS, (block + 1) * BLOCK_COUNTS)
+    discordant = np.maximum(discordant, 1)  # of no disagreement nobody asks
+    critical = np.ceil(special.bdtrik(alpha / 2, discordant, 0.5)).clip(0)
+    found: npt.NDArray[np.float64] = np.where(
+        2 * special.bdtr(critical, discordant, 0.5) <= alpha, critical, critical - 1
+    )
+    return found
 
 
 def smallest_detectable_difference(

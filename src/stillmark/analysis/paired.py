@@ -167,7 +167,7 @@ def compare_tasks(
         compared[task] = replace(
             raw,
             adjusted_p_value=adjusted_p_value,
-            verdict=_verdict(raw.difference, narrow, adjusted_p_value, margin, alpha),
+            verdict=verdict_of(raw.difference, narrow, adjusted_p_value, margin, alpha),
         )
     return compared
 
@@ -207,7 +207,7 @@ def _compare(
     )
 
 
-def _verdict(
+def verdict_of(
     difference: Interval, narrow: Interval | None, p_value: float, margin: float, alpha: float
 ) -> Verdict:
     """A tie first: a difference that is surely within the margin does not matter, significant or not."""

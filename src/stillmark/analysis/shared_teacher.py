@@ -4,13 +4,11 @@ k is the input of a claim on distillation that is never published, and the one t
 resampled once; only what the boundary adds to them changes with k.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from stillmark.analysis.bootstrap import NUM_RESAMPLES, FloatArray
-from stillmark.analysis.curves import ArmRows, Curve, isotonic, resampled_arms
+from stillmark.analysis.curves import ArmRows
 from stillmark.analysis.frontier import Ratio, ratio_at
-from stillmark.analysis.lineage import Lineage
 from stillmark.compute.ledger import Boundary
 
 STUDENTS = (1, 2, 3, 5, 10, 20, 50, 100, 1000)
@@ -18,40 +16,35 @@ SHARED = (Boundary.TEACHER, Boundary.EVERYTHING)  # the boundaries that k moves
 
 
 def ratios_by_students(
-    lineage: Lineage,
-    vanilla: Sequence[Curve],
-    student: Sequence[Curve],
+    vanilla: Mapping[Boundary, Sequence[ArmRows]],
+    student: Mapping[Boundary, Sequence[ArmRows]],
     accuracy: float,
     *,
+    students_per_teacher: int,
     chance: float | None,
-    num_resamples: int = NUM_RESAMPLES,
-    random_seed: int = 0,
 ) -> list[tuple[int, Boundary, Ratio]]:
-    """Vanilla compute over the student's at the accuracy, for each k and each boundary that the teacher is in."""
-    sides = [*vanilla, *student]
-    rows = {
-        boundary: resampled_arms(sides, extra_flops=[lineage.extra_flops(boundary)] * len(sides),
-                                 num_resamples=num_resamples, random_seed=random_seed)
-        for boundary in (Boundary.GENERATION, *SHARED)
-    }  # fmt: skip
-    fits = [isotonic(arm.accuracy) for arm in rows[Boundary.GENERATION]]
-    names = {curve.arm for curve in vanilla}
+    """Vanilla compute over the student's at the accuracy, for each k and each boundary that the teacher is in.
+
+    Both sides resampled, under the boundaries from generation on, with the teacher shared by `students_per_teacher`.
+    """
     found = []
     for students in STUDENTS:
+        factor = students_per_teacher / students
         for boundary in SHARED:
-            arms = [
-                shared(arm, plain, taught, fit, lineage.students_per_teacher / students)
-                for arm, plain, taught, fit in zip(
-                    rows[boundary], rows[Boundary.GENERATION], rows[Boundary.TEACHER], fits, strict=True
-                )
-            ]
-            above = [arm for arm in arms if arm.arm in names]
-            below = [arm for arm in arms if arm.arm not in names]
+            above, below = (
+                [
+                    shared(arm, plain, taught, factor)
+                    for arm, plain, taught in zip(
+                        side[boundary], side[Boundary.GENERATION], side[Boundary.TEACHER], strict=True
+                    )
+                ]
+                for side in (vanilla, student)
+            )
             found.append((students, boundary, ratio_at(above, below, accuracy, chance, "isotonic", 0.95)))
     return found
 
 
-def shared(arm: ArmRows, plain: ArmRows, taught: ArmRows, fit: FloatArray, factor: float) -> ArmRows:
+def shared(arm: ArmRows, plain: ArmRows, taught: ArmRows, factor: float) -> ArmRows:
     """The arm with the teacher's part of its compute multiplied: what a boundary adds is linear in its parts."""
     teacher = taught.extra_flops - plain.extra_flops
-    return replace(arm, extra_flops=arm.extra_flops + (factor - 1) * teacher, fit=fit)
+    return replace(arm, extra_flops=arm.extra_flops + (factor - 1) * teacher)

@@ -11,11 +11,13 @@ reference family to compare.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from stillmark.analysis.bootstrap import NUM_RESAMPLES, CensoredEstimate, censored_summary
 from stillmark.analysis.curves import (
@@ -23,16 +25,20 @@ from stillmark.analysis.curves import (
     CurvePoint,
     Monotone,
     reach_bounds,
-    resampled_arms,
     seed_notes,
 )
+from stillmark.analysis.differences import EndDifference
+from stillmark.analysis.intervals import Interval
+from stillmark.analysis.mcnemar import holm
 from stillmark.analysis.paired import (
     DEFAULT_MARGIN,
     Clusters,
     PairedComparison,
     compare_tasks,
     paired_difference,
+    verdict_of,
 )
+from stillmark.analysis.resample import resampled_arms
 
 SizeVerdict = Literal["supported", "tie", "contradicted", "underpowered"]
 
@@ -123,43 +129,89 @@ def size_claims(
 ) -> dict[str, SizeClaim]:
     """The claim on each task, from (student, vanilla) answers to the same items; Holm over the tasks.
 
+    Answers are items, or items x seeds, the seeds of each side its own: then the interval is over items and seeds as
+    that of any two arms (`differences.py`), and its p-value the larger of its two parts'.
+
     - tie: the difference lies within the margin (two one-sided tests at alpha);
     - supported: better, or surely not worse by more than the margin;
     - contradicted: significantly worse, and not a tie;
-    - underpowered: none of these can be told from this many items.
+    - underpowered: none of these can be told from this many items and seeds.
     """
     size_factor = vanilla_params / student_params
+    made = partial(SizeClaim, size_factor=size_factor, claimed_factor=claimed_factor)
     if size_factor < claimed_factor * (1 - 1e-9):
         note = f"not tested: the vanilla model is {size_factor:.3g} times as large, not {claimed_factor:g}"
-        return {
-            task: SizeClaim(
-                size_factor=size_factor,
-                claimed_factor=claimed_factor,
-                comparison=None,
-                verdict=None,
-                note=note,
-            )
-            for task in results
-        }
-    compared = compare_tasks(results, clusters=clusters, margin=margin, alpha=alpha)
+        return {task: made(comparison=None, verdict=None, note=note) for task in results}
+    groups = clusters or {}
+    compared = compare_tasks(results, clusters=groups, margin=margin, alpha=alpha)
+    sides = {
+        task: _Sides(*results[task], clusters=groups.get(task), comparison=comparison)
+        for task, comparison in compared.items()
+        if comparison is not None
+    }
+    adjusted = holm({task: side.p_value for task, side in sides.items()})
     claims = {}
-    for task, comparison in compared.items():
-        verdict: SizeVerdict | None = None
-        if comparison is not None:
-            student, vanilla = results[task]
-            narrow = paired_difference(
-                student, vanilla, clusters=(clusters or {}).get(task), confidence=1 - 2 * alpha
+    for task in results:
+        if task not in sides:
+            claims[task] = made(
+                comparison=None, verdict=None, note="not tested: no item was answered by both"
             )
-            is_not_worse = narrow is not None and narrow.low > -margin
-            verdict = _size_verdict(comparison, is_not_worse)
-        claims[task] = SizeClaim(
-            size_factor=size_factor,
-            claimed_factor=claimed_factor,
-            comparison=comparison,
-            verdict=verdict,
-            note=None if comparison else "not tested: no item was answered by both",
-        )
+            continue
+        comparison, is_not_worse = sides[task].judged(adjusted[task], margin, alpha)
+        claims[task] = made(comparison=comparison, verdict=_size_verdict(comparison, is_not_worse))
     return claims
+
+
+class _Sides:
+    """Student and vanilla on one task: what was compared over items, and over seeds where the answers have them."""
+
+    def __init__(
+        self, student: npt.ArrayLike, vanilla: npt.ArrayLike, *, clusters: Clusters,
+        comparison: PairedComparison,
+    ) -> None:  # fmt: skip
+        self.answers, self.clusters, self.comparison = (student, vanilla), clusters, comparison
+        matrices = [np.asarray(side, dtype=np.float64) for side in self.answers]
+        self.over_seeds = None
+        if all(matrix.ndim == 2 for matrix in matrices):
+            first, second = (
+                [
+                    _curve(name, seed, [SizedResult(params=1.0, seed=seed, correct=column)])
+                    for seed, column in enumerate(matrix.T)
+                ]
+                for name, matrix in zip(("student", "vanilla"), matrices, strict=True)
+            )
+            self.over_seeds = EndDifference(first, second, clusters=clusters)
+
+    @property
+    def p_value(self) -> float:
+        over_items = self.comparison.p_value
+        return over_items if self.over_seeds is None else max(over_items, self.over_seeds.p_value)
+
+    def interval(self, confidence: float) -> Interval:
+        if self.over_seeds is not None:
+            return self.over_seeds.interval(confidence)
+        found = paired_difference(*self.answers, clusters=self.clusters, confidence=confidence)
+        assert found is not None, "an item was answered by both"
+        return found
+
+    def judged(self, adjusted: float | None, margin: float, alpha: float) -> tuple[PairedComparison, bool]:
+        """The comparison over items and seeds, and whether the student is surely not worse by the margin."""
+        assert adjusted is not None, "the p-value is known"
+        wide, narrow = self.interval(1 - alpha), self.interval(1 - 2 * alpha)
+        detectable = self.comparison.smallest_detectable
+        if self.over_seeds is not None and detectable is not None:
+            # What two sides must differ by for power .8, in half-widths of the interval; never less than items ask.
+            reach = (special.ndtri(1 - alpha / 2) + special.ndtri(0.8)) / special.ndtri(1 - alpha / 2)
+            detectable = min(1.0, max(detectable, float(reach) * (wide.high - wide.low) / 2))
+        comparison = replace(
+            self.comparison,
+            difference=wide,
+            p_value=self.p_value,
+            adjusted_p_value=adjusted,
+            smallest_detectable=detectable,
+            verdict=verdict_of(wide, narrow, adjusted, margin, alpha),
+        )
+        return comparison, narrow.low > -margin
 
 
 def _size_verdict(comparison: PairedComparison, is_not_worse: bool) -> SizeVerdict:

@@ -13,10 +13,7 @@ CLAIMED_FACTOR = 10.0
 
 
 def size_claim_rows(lineage: Lineage, curves: Mapping[str, list[Curve]]) -> list[dict[str, Any]]:
-    """One row a student and vanilla model: the verdict on the task's items, each over all seeds.
-
-    The interval is over items; what another training run would differ is in `differences`, not here.
-    """
+    """One row a student and vanilla model: the verdict on the task, over its items and the seeds of both."""
     chosen = lineage.study.conclusion
     if chosen is None:
         return []

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from stillmark.analysis.bootstrap import NUM_RESAMPLES
+from stillmark.analysis.arm_rows import mean_or_none
+from stillmark.analysis.bootstrap import NUM_RESAMPLES, RANDOM_SEED
 from stillmark.analysis.crossed import ratio_of_sums
 from stillmark.analysis.ledger_rows import ledger_rows
 from stillmark.analysis.lineage import Lineage
 from stillmark.analysis.profile_rows import device_rows, profile_rows
-from stillmark.analysis.text_pairs import RANDOM_SEED, pair_rows, training_tokens
+from stillmark.analysis.text_pairs import pair_rows, training_tokens
 from stillmark.analysis.text_scores import COMPARED, MEASURES, TextResult, estimate_row, text_result
 from stillmark.analysis.training_rows import training_rows
 from stillmark.compute.ledger import BOUNDARY_WORDS, PARTS_WITHIN, Boundary, Part
@@ -112,6 +113,7 @@ def arm_row(lineage: Lineage, result: TextResult, teacher: TextResult | None, ro
         "by_seed": by_seed(lineage, result),
         "flops": {str(b): mean_or_none([cost.within(b).flops for cost in last]) for b in Boundary},
         "cpu_seconds": {str(b): mean_or_none([cost.within(b).cpu_seconds for cost in last]) for b in Boundary},
+        "joules": {str(b): mean_or_none([cost.within(b).joules for cost in last]) for b in Boundary},
         "unknown": unknown_reasons(lineage, name),
         "tokens": training_tokens(lineage, name, -1),
         "curve": curve_points(lineage, result),
@@ -141,10 +143,6 @@ def start_words(lineage: Lineage, spec: Arm) -> str:
     if spec.base:
         return f"the end of {spec.base}; the seed varies the order of the text"
     return "random weights: the seed varies them and the order of the text"
-
-
-def mean_or_none(values: list[Any]) -> float | None:
-    return None if any(value is None for value in values) else float(np.mean(values))
 
 
 def by_seed(lineage: Lineage, result: TextResult) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stillmark.analysis.bootstrap import NUM_RESAMPLES
+from stillmark.analysis.bootstrap import NUM_RESAMPLES, RANDOM_SEED
 from stillmark.analysis.crossed import ratio_of_sums
 from stillmark.analysis.curves import Curve, CurvePoint
 from stillmark.analysis.frontier import Ratio, compute_ratios_at_ends
@@ -23,7 +23,6 @@ from stillmark.analysis.lineage import Lineage
 from stillmark.analysis.text_scores import COMPARED, TextResult, estimate_row
 from stillmark.compute.ledger import Boundary, Part
 
-RANDOM_SEED = 0
 NUM_ALONG = 7  # compute values at which the two sides are compared, evenly spaced in log compute
 MATCH_BOUNDARY = {"compute": Boundary.STUDENT, "compute_with_teacher": Boundary.GENERATION}
 FloatArray = npt.NDArray[np.float64]

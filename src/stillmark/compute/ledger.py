@@ -56,6 +56,7 @@ class Amount:
     cpu_seconds: float | None
     tokens: int | None
     methods: frozenset[Method]  # by which the FLOPs were obtained
+    joules: float | None = None
 
     def __add__(self, other: "Amount") -> "Amount":
         return Amount(
@@ -64,6 +65,7 @@ class Amount:
             cpu_seconds=added(self.cpu_seconds, other.cpu_seconds),
             tokens=None if self.tokens is None or other.tokens is None else self.tokens + other.tokens,
             methods=self.methods | other.methods,
+            joules=added(self.joules, other.joules),
         )
 
     def shared_by(self, num_students: int) -> "Amount":
@@ -75,10 +77,10 @@ class Amount:
             return None if value is None else value / num_students
 
         return Amount(flops=share(self.flops), seconds=share(self.seconds), cpu_seconds=share(self.cpu_seconds),
-                      tokens=self.tokens, methods=self.methods)  # fmt: skip
+                      tokens=self.tokens, methods=self.methods, joules=share(self.joules))  # fmt: skip
 
 
-NOTHING = Amount(flops=0, seconds=0.0, cpu_seconds=0.0, tokens=0, methods=frozenset())
+NOTHING = Amount(flops=0, seconds=0.0, cpu_seconds=0.0, tokens=0, methods=frozenset(), joules=0.0)
 
 
 def added(first: float | None, second: float | None) -> float | None:
@@ -90,7 +92,8 @@ def total(entries: Iterable[LedgerEntry]) -> Amount:
     amount = NOTHING
     for entry in entries:
         amount += Amount(flops=entry.flops, seconds=entry.seconds, cpu_seconds=entry.cpu_seconds,
-                         tokens=entry.tokens, methods=frozenset({entry.flops_method}))  # fmt: skip
+                         tokens=entry.tokens, methods=frozenset({entry.flops_method}),
+                         joules=entry.joules)  # fmt: skip
     return amount
 
 

@@ -3,13 +3,13 @@
 Chunks are cut by position alone, so a run that was stopped goes on with the same batches.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stillmark.backends.protocol import Backend, Reply, Sampling
 from stillmark.compute.flops import generate_flops
 from stillmark.compute.model_shape import ModelShape
+from stillmark.compute.stretch import Stretch
 from stillmark.records import LedgerEntry, Method, SampleRecord
 from stillmark.tasks import Sample, Task
 
@@ -33,9 +33,8 @@ def ask(
     num_chunks = -(-len(items) // CHUNK_ITEMS)
     for index in range(first_chunk, num_chunks):
         chunk = items[index * CHUNK_ITEMS : (index + 1) * CHUNK_ITEMS]
-        started, cpu_started = time.perf_counter(), time.process_time()
-        replies = backend.generate([sample.prompt for sample in chunk], sampling)
-        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+        with Stretch() as stretch:
+            replies = backend.generate([sample.prompt for sample in chunk], sampling)
         samples = [
             record(job_key, task_name, task, sample, index * CHUNK_ITEMS + offset, repeat, reply)
             for offset, (sample, group) in enumerate(zip(chunk, replies, strict=True))
@@ -48,7 +47,7 @@ def ask(
         tokens = sum(s.prompt_tokens + s.generated_tokens for s in samples)
         entry = LedgerEntry(
             job_key=job_key, part=part, index=index, flops=flops, flops_method=Method.COUNTED, tokens=tokens,
-            positions=None, seconds=seconds, cpu_seconds=cpu_seconds, device=device,
+            positions=None, device=device, **stretch.row(),
         )  # fmt: skip
         yield Chunk(index=index, samples=samples, entry=entry)
 

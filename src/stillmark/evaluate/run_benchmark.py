@@ -6,12 +6,15 @@ job. How many items are asked (`limit`) is not among them: a larger limit goes o
 """
 
 import hashlib
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import torch
+
 from stillmark.backends.protocol import Sampling
+from stillmark.compute.hardware import Device, device_from_name
+from stillmark.compute.stretch import ELSEWHERE, Stretch
 from stillmark.errors import UserError
 from stillmark.evaluate.model import LoadedModel, sha256_text
 from stillmark.evaluate.sample_records import Asked, generation_records, likelihood_records
@@ -165,15 +168,23 @@ def chunks_of(indices: Sequence[int], size: int) -> Iterator[Sequence[int]]:
         start, step = start + step, size
 
 
+def stretch_on(device: str) -> Stretch:
+    """What meters the work of a model on `cpu`, `cuda` or `remote`. All GPUs that are seen are counted."""
+    if not device.startswith("cuda"):
+        return Stretch(unread=ELSEWHERE if device == "remote" else None)
+    name = torch.cuda.get_device_name(device)
+    return Stretch(device_from_name(name) or Device(name=name, kind="gpu"))
+
+
 def run_chunk(
     store: Store, job: Job, indices: Sequence[int], entry_index: int
 ) -> tuple[list[SampleRecord], list[SampleDetail]]:
     """One chunk, asked, scored and written in one transaction."""
     asked = [Asked(index=index, item=job.data.item(index), sent=job.sent(index)) for index in indices]
-    started, cpu_started = time.perf_counter(), time.process_time()
+    stretch = stretch_on(job.model.device)
     if job.mode == "generation":
-        replies = job.model.backend.generate([one.sent for one in asked], job.sampling)
-        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+        with stretch:
+            replies = job.model.backend.generate([one.sent for one in asked], job.sampling)
         pairs = generation_records(
             job.key, job.model, job.data.benchmark, asked, replies, job.thinking, job.sampling.stop
         )
@@ -183,8 +194,8 @@ def run_chunk(
         if job.uses_chat:  # after the template's header there is no space to continue from
             choices = [tuple(text.lstrip() for text in texts) for texts in choices]
         requests = [(one.sent, text) for one, texts in zip(asked, choices, strict=True) for text in texts]
-        scored = job.model.backend.loglikelihood(requests)
-        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+        with stretch:
+            scored = job.model.backend.loglikelihood(requests)
         pairs = likelihood_records(job.key, job.model, form.rule, asked, choices, scored)
     samples, details = [sample for sample, _ in pairs], [detail for _, detail in pairs]
     counted = [detail.flops for detail in details if detail.flops is not None]
@@ -192,7 +203,7 @@ def run_chunk(
         job_key=job.key, part="evaluate", index=entry_index,
         flops=sum(counted) if len(counted) == len(details) else None, flops_method=Method.COUNTED,
         tokens=sum(sample.prompt_tokens + sample.generated_tokens for sample in samples), positions=None,
-        seconds=seconds, cpu_seconds=cpu_seconds, device=job.model.device,
+        device=job.model.device, **stretch.row(),
     )  # fmt: skip
     with store.transaction():
         store.add_items(one.item for one in asked)

@@ -108,6 +108,11 @@ class LedgerEntry:
     seconds: float | None  # wall, measured
     cpu_seconds: float | None  # of this process, all threads, measured
     device: str
+    joules: float | None = None  # of the whole machine meanwhile, by its counters
+    joules_method: str | None = (
+        None  # measured; estimated: the part's share of what was measured; None: unknown
+    )
+    joules_source: str | None = None  # the counters, or why there is no figure
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,8 @@ CREATE TABLE IF NOT EXISTS prompts (sha256 TEXT PRIMARY KEY, text TEXT NOT NULL)
 CREATE TABLE IF NOT EXISTS ledger (
   job_key TEXT NOT NULL REFERENCES jobs, part TEXT NOT NULL, "index" INTEGER NOT NULL, flops INTEGER,
   flops_method TEXT NOT NULL, tokens INTEGER, positions INTEGER, seconds REAL, cpu_seconds REAL,
-  device TEXT NOT NULL, PRIMARY KEY (job_key, part, "index")) WITHOUT ROWID;
+  device TEXT NOT NULL, joules REAL, joules_method TEXT, joules_source TEXT,
+  PRIMARY KEY (job_key, part, "index")) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checkpoints (
   job_key TEXT NOT NULL REFERENCES jobs, "index" INTEGER NOT NULL, step INTEGER NOT NULL,
   samples_seen INTEGER NOT NULL, tokens INTEGER NOT NULL, train_flops INTEGER NOT NULL, loss REAL,
@@ -69,7 +70,15 @@ CREATE TABLE IF NOT EXISTS profiles (
   metric TEXT NOT NULL, value REAL, low REAL, high REAL, unit TEXT NOT NULL, method TEXT NOT NULL,
   verdict TEXT NOT NULL, reason TEXT, PRIMARY KEY (job_key, engine, format, setting, metric)) WITHOUT ROWID;
 """
-NEW_COLUMNS = (("sample_details", "served_model", "TEXT"),)
+MEMBERS: dict[type[StrEnum], dict[str, Any]] = {
+    enum: {str(member): member for member in enum} for enum in (Outcome, Method)
+}  # ten times as quick as calling the enum
+NEW_COLUMNS = (
+    ("sample_details", "served_model", "TEXT"),
+    ("ledger", "joules", "REAL"),
+    ("ledger", "joules_method", "TEXT"),
+    ("ledger", "joules_source", "TEXT"),
+)
 
 
 class Store:
@@ -207,16 +216,37 @@ class Store:
 
     def outcomes(self, job_key: str) -> list[Outcome]:
         """How each sample of a job ended, in the order of `samples`: quicker where that is all that is wanted."""
-        query = "SELECT outcome FROM samples WHERE job_key = ? ORDER BY position, repeat"
-        return [Outcome(row[0]) for row in self.connection.execute(query, (job_key,))]
+        return [MEMBERS[Outcome][outcome] for (outcome,) in self.sample_columns(job_key, "outcome")]
 
-    def replies(self, job_key: str, positions: Iterable[int]) -> dict[int, SampleRecord]:
-        """The first reply to each of the items at these positions of a job."""
+    def sample_columns(self, job_key: str, *names: str) -> list[tuple[Any, ...]]:
+        """These columns of a job's samples as they are written, in the order of `samples`: for sums over a million."""
+        query = f"SELECT {', '.join(names)} FROM samples WHERE job_key = ? ORDER BY position, repeat"
+        return self.connection.execute(query, (job_key,)).fetchall()
+
+    def answer_sums(self, job_key: str) -> dict[str, float]:
+        """Of a job's samples: how many, how many have seconds and a price, and the sums of these."""
+        timed = "SELECT COUNT(*), COUNT(seconds), TOTAL(seconds) FROM samples WHERE job_key = ?"
+        priced = "SELECT COUNT(price_usd), TOTAL(price_usd) FROM sample_details WHERE job_key = ?"
+        row = [
+            value
+            for query in (timed, priced)
+            for value in self.connection.execute(query, (job_key,)).fetchone()
+        ]
+        return dict(zip(("samples", "timed", "seconds", "priced", "usd"), row, strict=True))
+
+    def replies(self, job_key: str, positions: Iterable[int]) -> dict[int, tuple[str, Outcome, str]]:
+        """Position -> item, outcome and response of the first reply to each of these items of a job."""
         wanted = list(positions)
         marks = ", ".join("?" * len(wanted))
-        where = f"job_key = ? AND repeat = 0 AND position IN ({marks})"
-        rows = self._rows(SampleRecord, "samples", where, (job_key, *wanted), outcome=Outcome)
-        return {row.position: row for row in rows}
+        query = (
+            "SELECT position, item_id, outcome, response FROM samples "
+            f"WHERE job_key = ? AND repeat = 0 AND position IN ({marks})"
+        )
+        rows = self.connection.execute(query, (job_key, *wanted))
+        return {
+            position: (item, MEMBERS[Outcome][outcome], response)
+            for position, item, outcome, response in rows
+        }
 
     def details(self, job_key: str) -> dict[tuple[str, int], SampleDetail]:
         """(item, repeat) -> what evaluation knows of the sample."""
@@ -247,12 +277,12 @@ class Store:
     ) -> list[Any]:
         """Rows as records; the columns named in `enums` become members of them."""
         names = [field.name for field in fields(kind)]
-        positions = [(names.index(name), enum) for name, enum in enums.items()]
+        positions = [(names.index(name), MEMBERS[enum]) for name, enum in enums.items()]
         records = []
         for row in self.connection.execute(f"SELECT {columns(kind)} FROM {table} WHERE {where}", values):
             cells = list(row)
-            for position, enum in positions:
-                cells[position] = enum(cells[position])
+            for position, members in positions:
+                cells[position] = members[cells[position]]
             records.append(kind(**dict(zip(names, cells, strict=True))))
         return records
 

@@ -12,7 +12,7 @@ from stillmark.analysis.choose import THIS_MACHINE, Choice
 from stillmark.compute.hardware import devices
 from stillmark.compute.predictor import MEMORY_SHARE, Limits
 from stillmark.report import words
-from stillmark.report.table import Cell, Column, Table, number, word
+from stillmark.report.table import Cell, Column, Table, limited_cells, limited_columns, number, word
 
 LEAST_WIDTH = 140  # columns, where the output is no terminal
 MEMORY_WORDS = (
@@ -42,10 +42,7 @@ def profiles_table(conclusion: Mapping[str, Any]) -> Table:
         Column(name="memory_cap_bytes", title="Memory cap"),
     ]
     for metric, title in MEASURED:
-        columns += [
-            Column(name=metric, title=title),
-            *(Column(name=f"{metric}_{end}", title="") for end in ("low", "high")),
-        ]
+        columns += limited_columns(metric, title)
     columns += [
         Column(name="seconds_per_correct", title="A correct answer"),
         Column(name="verdict", title="The run is", is_number=False),
@@ -67,11 +64,7 @@ def profiles_table(conclusion: Mapping[str, Any]) -> Table:
         ]
         for metric, _ in MEASURED:
             figure = row["figures"].get(metric) or {"value": None, "low": None, "high": None}
-            cells += [
-                number(figure["value"], shown(metric, figure)),
-                number(figure["low"], ""),
-                number(figure["high"], ""),
-            ]
+            cells += limited_cells(figure, shown(metric, figure))
         cost = costs.get(name_of(row)) if cap is None else None
         said = row["verdict"] + (f": {row['reason']}" if row["reason"] else "")
         cells += [

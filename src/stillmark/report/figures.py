@@ -23,13 +23,15 @@ PANELS = {
     "base": "Counting the teacher's work and its starting weights too",
     "everything": "Counting everything: teacher and starting weights too",
 }
+PANELS_SHOWN = ("student", "everything")
 DIGITS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 
 
-def curve_chart(
-    conclusion: Mapping[str, Any], boundaries: Sequence[str] = ("student", "everything")
-) -> alt.HConcatChart:
-    """Log compute against accuracy for all arms, with 95% bands, under each of the boundaries."""
+def curve_chart(conclusion: Mapping[str, Any], boundaries: Sequence[str] = PANELS_SHOWN) -> alt.HConcatChart:
+    """Log compute against accuracy for all arms, with 95% bands, under each of the boundaries.
+
+    Its points are the data sets of the boundaries' names, which are put in where it is drawn.
+    """
     styles = styles_of(conclusion)
     panels = [
         panel(conclusion, styles, boundary, is_first=index == 0) for index, boundary in enumerate(boundaries)
@@ -96,7 +98,9 @@ def panel(
     color = alt.Color("arm:N", scale=color_scale, legend=None)
     dashed = [name for name, style in styles.items() if style.is_dashed]
     dash = alt.condition(alt.FieldOneOfPredicate("arm", dashed), alt.value([5, 3]), alt.value([1, 0]))
-    base = alt.Chart(alt.Data(values=points))
+    base = alt.Chart(
+        alt.NamedData(name=boundary)
+    )  # held beside the chart: altair copies and checks what is within
     band = base.mark_area(opacity=0.13).encode(
         x=x, y=alt.Y("low:Q").title("accuracy" if is_first else None), y2="high:Q", color=color
     )
@@ -194,7 +198,10 @@ def picture_files(conclusion: Mapping[str, Any]) -> dict[str, bytes]:
 
     if not conclusion["arms"]:
         return {}
-    spec = curve_chart(conclusion).to_json()
+    spec = curve_chart(conclusion).to_dict()
+    spec.setdefault("datasets", {}).update(
+        {boundary: points_of(conclusion, boundary) for boundary in PANELS_SHOWN}
+    )
     svg = vl_convert.vegalite_to_svg(spec)
     return {
         "curve.svg": svg.encode(),

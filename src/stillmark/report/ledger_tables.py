@@ -22,11 +22,12 @@ def stages_table(conclusion: Mapping[str, Any]) -> Table:
         Column(name="tokens", title="Tokens"),
         Column(name="cpu_seconds", title="CPU time (measured)"),
         Column(name="seconds", title="Wall time (measured)"),
+        Column(name="joules", title="Joules"),
     )
     rows = []
     for (arm, part), group in sums.items():
-        flops, tokens, cpu, wall = (
-            known_sum(group, n) for n in ("flops", "tokens", "cpu_seconds", "seconds")
+        flops, tokens, cpu, wall, joules = (
+            known_sum(group, n) for n in ("flops", "tokens", "cpu_seconds", "seconds", "joules")
         )
         methods = " and ".join(sorted({method for row in group for method in row["methods"]}))
         jobs = len({row["key"] for row in group})
@@ -40,6 +41,7 @@ def stages_table(conclusion: Mapping[str, Any]) -> Table:
                 number(tokens, words.count(tokens)),
                 number(cpu, words.seconds(cpu)),
                 number(wall, words.seconds(wall)),
+                number(joules, words.quantity(joules)),
             )
         )
     return Table(
@@ -48,14 +50,15 @@ def stages_table(conclusion: Mapping[str, Any]) -> Table:
         columns=columns,
         rows=tuple(rows),
         note="Sums over all seeds and checkpoints; a sum with an unknown part is unknown. "
-        "Wall time is of each "
-        "process; several may have run at once. Evaluation is in no boundary.",
+        "Wall time is of each process; several may have run at once. Joules: of the whole machine by its counters, "
+        "unknown where none could be read or several jobs ran at once. Evaluation is in no boundary.",
     )
 
 
 def known_sum(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    values = [row[name] for row in rows]
-    return None if any(value is None for value in values) else sum(values)
+    values = [row.get(name) for row in rows]
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def ledger_table(conclusion: Mapping[str, Any]) -> Table:
@@ -72,9 +75,11 @@ def ledger_table(conclusion: Mapping[str, Any]) -> Table:
         "tokens",
         "seconds",
         "cpu_seconds",
+        "joules",
+        "joules_source",
         "device",
     )
-    texts = {"key", "stage", "part", "arm", "methods", "device"}
+    texts = {"key", "stage", "part", "arm", "methods", "joules_source", "device"}
     columns = tuple(
         Column(name=name, title=name.replace("_", " ").capitalize(), is_number=name not in texts)
         for name in names
@@ -82,7 +87,7 @@ def ledger_table(conclusion: Mapping[str, Any]) -> Table:
     rows = []
     for entry in conclusion["ledger"]:
         row = {**entry, "methods": " and ".join(entry["methods"])}
-        rows.append(tuple(Cell(value=row[name], text=ledger_text(name, row[name])) for name in names))
+        rows.append(tuple(Cell(value=row.get(name), text=ledger_text(name, row.get(name))) for name in names))
     return Table(
         name="ledger",
         title="The ledger, job by job",
@@ -95,7 +100,9 @@ def ledger_table(conclusion: Mapping[str, Any]) -> Table:
 def ledger_text(name: str, value: Any) -> str:
     if name == "checkpoint" and value is None:
         return "none"
-    if name in ("flops", "predicted_flops"):
+    if name == "joules_source" and value is None:
+        return words.UNKNOWN
+    if name in ("flops", "predicted_flops", "joules"):
         return words.quantity(value)
     if name in ("seconds", "cpu_seconds"):
         return words.seconds(value)

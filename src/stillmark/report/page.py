@@ -17,14 +17,15 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from stillmark.analysis import answer_axes, curves, frontier
 from stillmark.analysis import choose as choose_module
-from stillmark.analysis import curves, frontier
 from stillmark.analysis import worth as worth_module
 from stillmark.analysis.shared_teacher import STUDENTS
 from stillmark.analysis.worth import DEFAULT_QUERIES, RESOURCES, parts_of, worth_rows
 from stillmark.compute import flops, ledger
 from stillmark.report import words
 from stillmark.report.answer import answer_of
+from stillmark.report.answer_costs import chart_axes
 from stillmark.report.device import picker_data
 from stillmark.report.parts import ledger_bars, outcome_bars, ratio_grid, task_examples, tiles
 from stillmark.report.reading import COUNTING, effect_of
@@ -95,6 +96,7 @@ def context(conclusion: Mapping[str, Any]) -> dict[str, Any]:
         "tables": tables,
         "grid": ratio_grid(conclusion),
         "worth": {row["arm"]: row for row in worth_rows(conclusion, student=answer_of(conclusion).student)},
+        "axes": chart_axes(conclusion),
         "device": picker_data(conclusion),
         "num_students_choices": len(STUDENTS),
         "default_queries": DEFAULT_QUERIES,
@@ -130,9 +132,11 @@ def chart_data(conclusion: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "arms": [
             {**style.row(), "color": f"var(--arm-{index})", **{name: arms[style.arm][name] for name in names},
+             "joules": arms[style.arm].get("joules") or dict.fromkeys(words.BOUNDARIES),
              "worth": {resource: asdict(parts_of(conclusion, arms[style.arm], resource)) for resource in RESOURCES}}
             for index, style in enumerate(styles_of(conclusion).values())
         ],
+        "axes": chart_axes(conclusion),
         "roles": ROLE_WORDS,
         "counting": COUNTING,
         "chance": [
@@ -174,6 +178,7 @@ def methods() -> list[dict[str, str]]:
         ("how-ratio", "How the compute ratio is defined", frontier),
         ("how-worth", "What having an arm takes", worth_module),
         ("how-device", "How an arm is chosen for a device", choose_module),
+        ("how-answer", "What an answer takes", answer_axes),
     )
     return [
         {"id": anchor, "title": title, "text": inspect.cleandoc(module.__doc__ or "")}

@@ -45,14 +45,14 @@ def browse_group(
     shown: list[dict[str, Any]] = []
     spent = 0
     for position in chosen:
-        samples = [replies[name][position] for name in names]
-        item = known[samples[0].item_id]
+        found = [replies[name][position] for name in names]
+        item = known[found[0][0]]
         row = {
             "level": item.level,
             "prompt": words.visible_text(item.prompt, MAX_REPLY),
             "target": words.visible_text(item.target, MAX_REPLY),
-            "replies": [[OUTCOME_ORDER.index(str(sample.outcome)), words.visible_text(sample.response, MAX_REPLY)]
-                        for sample in samples],
+            "replies": [[OUTCOME_ORDER.index(str(outcome)), words.visible_text(response, MAX_REPLY)]
+                        for _, outcome, response in found],
         }  # fmt: skip
         spent += len(json.dumps(row))
         if spent > budget and shown:

@@ -5,6 +5,7 @@ A cell is a value and the words that it is shown in. CSV takes the value in full
 
 import csv
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,3 +111,20 @@ def word(value: str | None) -> Cell:
 
 def number(value: float | None, text: str) -> Cell:
     return Cell(value=value, text=text)
+
+
+def limited_columns(name: str, title: str) -> tuple[Column, Column, Column]:
+    """A number's column, and its interval's two limits, which the CSV holds in columns of their own."""
+    return (
+        Column(name=name, title=title),
+        Column(name=f"{name}_low", title=""),
+        Column(name=f"{name}_high", title=""),
+    )
+
+
+def limited_cells(
+    found: Mapping[str, Any] | None, text: str, value: str = "value"
+) -> tuple[Cell, Cell, Cell]:
+    """The cells of those columns; the text shows the limits too. None: unknown."""
+    known = found or {}
+    return number(known.get(value), text), number(known.get("low"), ""), number(known.get("high"), "")

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillmark.report import words
+from stillmark.report.answer_costs import answer_costs_table
 from stillmark.report.device import profiles_table
 from stillmark.report.ledger_tables import ledger_table, stages_table
 from stillmark.report.overlap import overlap_table
-from stillmark.report.table import Cell, Column, Table, number, word
+from stillmark.report.table import Cell, Column, Table, limited_cells, limited_columns, number, word
 from stillmark.report.training import training_table
 
 OUTCOMES = ("correct", "wrong", "truncated", "unparsed", "error")
@@ -26,6 +27,7 @@ def tables_of(conclusion: Mapping[str, Any]) -> list[Table]:
         training_table(conclusion),
         stages_table(conclusion),
         curve_table(conclusion),
+        *([answer_costs_table(conclusion)] if conclusion.get("answer_axes") else []),
         ledger_table(conclusion),
         *([profiles_table(conclusion)] if conclusion.get("profiles") else []),
     ]
@@ -37,16 +39,13 @@ def arms_table(conclusion: Mapping[str, Any]) -> Table:
         Column(name="kind", title="Kind", is_number=False),
         Column(name="trained_on", title="Trained on", is_number=False),
         Column(name="params", title="Parameters"),
-        Column(name="accuracy", title="Accuracy (95% interval)"),
-        Column(name="accuracy_low", title=""),
-        Column(name="accuracy_high", title=""),
+        *limited_columns("accuracy", "Accuracy (95% interval)"),
         *(Column(name=f"flops_{boundary}", title=f"FLOPs: {boundary}") for boundary in words.BOUNDARIES),
         Column(name="generated_tokens_per_answer", title="Tokens an answer"),
         Column(name="flops_per_answer", title="FLOPs an answer"),
     ]
     rows = []
     for arm in conclusion["arms"]:
-        interval = arm["accuracy"] or {"value": None, "low": None, "high": None}
         trained = f"{arm['text']}, {arm['loss'].replace('_', ' ')}"
         trained += f", from {arm['base']}" if arm["base"] else ""
         rows.append(
@@ -55,9 +54,7 @@ def arms_table(conclusion: Mapping[str, Any]) -> Table:
                 word(arm["kind"]),
                 word(trained),
                 number(arm["params"], words.count(arm["params"])),
-                number(interval["value"], words.accuracy(arm["accuracy"])),
-                number(interval["low"], ""),
-                number(interval["high"], ""),
+                *limited_cells(arm["accuracy"], words.accuracy(arm["accuracy"])),
                 *(number(arm["flops"][b], words.quantity(arm["flops"][b])) for b in words.BOUNDARIES),
                 number(arm["generated_tokens"], f"{arm['generated_tokens']:.1f}"),
                 number(arm["answer_flops"], words.quantity(arm["answer_flops"])),
@@ -126,18 +123,15 @@ def differences_table(conclusion: Mapping[str, Any]) -> Table:
     roles = {row["second"]: row["role"] for row in conclusion.get("differences", [])}
     columns = [Column(name="student", title="Student", is_number=False)]
     for other, role in roles.items():
-        columns.append(
-            Column(name=f"less_{other}", title=f"less {other} ({role})" if role != other else f"less {other}")
+        columns += limited_columns(
+            f"less_{other}", f"less {other} ({role})" if role != other else f"less {other}"
         )
-        columns += [Column(name=f"less_{other}_{end}", title="") for end in ("low", "high")]
     rows = []
     for student in dict.fromkeys(first for first, _ in found):
         cells = [word(student)]
         for other in roles:
             difference = found.get((student, other))
-            known = difference or {"value": None, "low": None, "high": None}
-            cells.append(number(known["value"], "" if difference is None else words.points(difference)))
-            cells += [number(known[end], "") for end in ("low", "high")]
+            cells += limited_cells(difference, "" if difference is None else words.points(difference))
         rows.append(tuple(cells))
     return Table(
         name="differences",
@@ -156,47 +150,40 @@ def size_claims_table(conclusion: Mapping[str, Any]) -> Table:
     columns = [Column(name=name, title=title, is_number=False) for name, title in names]
     columns += [
         Column(name="size_factor", title="Times its size"),
-        Column(name="difference", title="Difference in points (95% interval)"),
-        Column(name="difference_low", title=""), Column(name="difference_high", title=""),
+        *limited_columns("difference", "Difference in points (95% interval)"),
         Column(name="adjusted_p_value", title="p (Holm)"),
         Column(name="verdict", title="The claim is", is_number=False),
     ]  # fmt: skip
     rows = []
     for claim in conclusion.get("size_claims", []):
         compared = claim["comparison"]
-        difference = compared["difference"] if compared else {"value": None, "low": None, "high": None}
+        difference = compared["difference"] if compared else None
         p_value = compared["adjusted_p_value"] if compared else None
         rows.append(
             (
                 word(claim["student"]), word(claim["vanilla"]), word(claim["task"]),
                 number(claim["size_factor"], words.times(claim["size_factor"])),
-                number(difference["value"], words.points(difference) if compared else "not tested"),
-                number(difference["low"], ""), number(difference["high"], ""),
+                *limited_cells(difference, words.points(difference) if compared else "not tested"),
                 number(p_value, "" if p_value is None else f"{p_value:.2g}"),
                 Cell(value=claim["verdict"], text=claim["verdict"] or claim["note"] or words.UNKNOWN),
             )
         )  # fmt: skip
     return Table(name="size_claims", title='"On par with vanilla models ten times its size"', columns=tuple(columns),
                  rows=tuple(rows), note="Supported: better, or surely not worse by more than 2 points. Tie: surely "
-                 "within 2 points. Contradicted: significantly worse. Intervals are over items, each over all "
-                 "seeds.")  # fmt: skip
+                 "within 2 points. Contradicted: significantly worse. Intervals are over items and seeds.")  # fmt: skip
 
 
 def levels_table(conclusion: Mapping[str, Any]) -> Table:
     levels = sorted({row["level"] for arm in conclusion["arms"] for row in arm["accuracy_by_level"]})
     columns = [Column(name="arm", title="Arm", is_number=False)]
     for level in levels:
-        columns.append(Column(name=f"accuracy_level_{level}", title=f"Level {level}"))
-        columns += [Column(name=f"accuracy_level_{level}_{end}", title="") for end in ("low", "high")]
+        columns += limited_columns(f"accuracy_level_{level}", f"Level {level}")
     rows = []
     for arm in conclusion["arms"]:
         found = {row["level"]: row["accuracy"] for row in arm["accuracy_by_level"]}
         cells = [word(arm["arm"])]
         for level in levels:
-            interval = found.get(level)
-            known = interval or {"value": None, "low": None, "high": None}
-            cells.append(number(known["value"], words.accuracy(interval)))
-            cells += [number(known[end], "") for end in ("low", "high")]
+            cells += limited_cells(found.get(level), words.accuracy(found.get(level)))
         rows.append(tuple(cells))
     return Table(
         name="levels",
@@ -233,18 +220,14 @@ def curve_table(conclusion: Mapping[str, Any]) -> Table:
         Column(name="arm", title="Arm", is_number=False),
         Column(name="boundary", title="Boundary", is_number=False),
         Column(name="flops", title="FLOPs"),
-        Column(name="accuracy", title="Accuracy (95% band)"),
-        Column(name="accuracy_low", title=""),
-        Column(name="accuracy_high", title=""),
+        *limited_columns("accuracy", "Accuracy (95% band)"),
     )
     rows = [
         (
             word(arm["arm"]),
             word(boundary),
             number(point["flops"], words.quantity(point["flops"])),
-            number(point["accuracy"], words.accuracy({**point, "value": point["accuracy"]})),
-            number(point["low"], ""),
-            number(point["high"], ""),
+            *limited_cells(point, words.accuracy({**point, "value": point["accuracy"]}), value="accuracy"),
         )
         for arm in conclusion["arms"]
         for boundary in words.BOUNDARIES

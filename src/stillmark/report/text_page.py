@@ -103,7 +103,7 @@ def ratio_cell(row: Mapping[str, Any]) -> dict[str, Any]:
         )
         effect = "saves" if is_less else "costs" if is_more else "unclear"
     return {"boundary": row["boundary"], "value": text_words.ratio(row), "effect": effect,
-            "limits": words.ratio_limits(row) if is_known else "not recorded",
+            "limits": "not recorded" if row["quality"] is None else words.ratio_limits(row),
             "notes": "; ".join(row["notes"])}  # fmt: skip
 
 

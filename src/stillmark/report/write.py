@@ -9,6 +9,7 @@ runs/NAME/tables/*.csv .md .tex
 import json
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +72,17 @@ def write_report(folder: Path, conclusion: dict[str, Any], samples: Sequence[dic
     from stillmark.report.views import views_of
 
     views = views_of(conclusion)
-    files: dict[str, bytes] = dict(views.pictures(conclusion))
-    for table in views.tables(conclusion):
-        files[f"tables/{table.name}.csv"] = table.to_csv().encode()
-        files[f"tables/{table.name}.md"] = table.to_markdown().encode()
-        files[f"tables/{table.name}.tex"] = table.to_latex().encode()
-    text = json.dumps(conclusion, indent=1, ensure_ascii=False, allow_nan=False)
-    files["conclusion.json"] = (text + "\n").encode("utf-8", "backslashreplace")
-    files["report.html"] = views.page(conclusion, samples).encode("utf-8", "backslashreplace")
+    files: dict[str, bytes] = {}
+    with ThreadPoolExecutor(max_workers=1) as beside:  # the renderer is not Python: it has a core of its own
+        pictures = beside.submit(views.pictures, conclusion)
+        for table in views.tables(conclusion):
+            files[f"tables/{table.name}.csv"] = table.to_csv().encode()
+            files[f"tables/{table.name}.md"] = table.to_markdown().encode()
+            files[f"tables/{table.name}.tex"] = table.to_latex().encode()
+        text = json.dumps(conclusion, indent=1, ensure_ascii=False, allow_nan=False)
+        files["conclusion.json"] = (text + "\n").encode("utf-8", "backslashreplace")
+        page = views.page(conclusion, samples).encode("utf-8", "backslashreplace")
+        files |= pictures.result() | {"report.html": page}
     (folder / "tables").mkdir(exist_ok=True)
     for name, content in files.items():
         replace_file(folder / name, content)

@@ -1,6 +1,7 @@
 """What is done with a text task: the teacher's logits captured, a checkpoint's surprise at held-out text."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 
 from stillmark.compute.flops import forward_flops
 from stillmark.compute.model_shape import ModelShape
+from stillmark.compute.stretch import Stretch
 from stillmark.distill.corpus import Corpus, read_corpus
 from stillmark.distill.head import checked_output_head
 from stillmark.distill.identity import CacheIdentity, TokenSequence, data_sha256, tokenizer_sha256
@@ -57,49 +59,64 @@ def sequence_flops(shape: ModelShape, sequence: TokenSequence) -> int:
 def capture(job: Job, plan: Plan, store: Store, report: Any) -> None:
     """The teacher reads a split once: its logits on the training text, or its hidden states on the held-out one."""
     corpus = corpus_for(plan, job.arm)
-    started, cpu_started, shape = time.perf_counter(), time.process_time(), plan.shape(job.arm)
-    if job.inputs["split"] == "train":
-        sequences = corpus.train
-        settings = settings_of(job.inputs["logit_cache"], job)
-        teacher = final_model(store, job.needs[0])
-        hidden_states, head = teacher_hidden_states(teacher)
-        num_rows = sum(sequence.num_loss_tokens for sequence in sequences)
-        done, is_resumed = 0, capture_folder(store, job.key).exists()
-
-        def observed(part: Any) -> Any:
-            nonlocal done
-            done += sum(sequence.num_loss_tokens for sequence in part)
-            report(done / num_rows)
-            return hidden_states(part)
-
-        capture_logits(
-            capture_folder(store, job.key), observed, head, sequences,
-            identity=cache_identity_of(job.needs[0], plan, store, job.arm), settings=settings,
-        )  # fmt: skip
-        flops = capture_flops(shape, sequences, settings)
-    else:
-        is_resumed = False
-        flops = sum(sequence_flops(shape, held_out.sequence) for held_out in corpus.test)
-        sequences = [held_out.sequence for held_out in corpus.test]
-        teacher = final_model(store, job.needs[0])
-        states = {}
-        for index, sequence in enumerate(sequences):
-            states[str(index)] = hidden_states_of(teacher, sequence)
-            report((index + 1) / len(sequences))
-        folder = capture_folder(store, job.key)
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = folder / f"{HIDDEN_FILE}.partial"
-        save_file(states, scratch, metadata={"teacher": store.checkpoints(job.needs[0])[-1].sha256})
-        scratch.replace(folder / HIDDEN_FILE)
+    is_training = job.inputs["split"] == "train"
+    is_resumed = is_training and capture_folder(store, job.key).exists()
+    with Stretch() as stretch:
+        read = read_training if is_training else read_held_out
+        flops, sequences = read(job, plan, store, report, corpus)
+    took = stretch.row()
+    if is_resumed:  # what a killed capture took is lost
+        took = dict.fromkeys(took) | {"joules_source": "the capture was stopped and begun again"}
     with store.transaction():
         store.add(
             LedgerEntry(
                 job_key=job.key, part="capture", index=0, flops=flops, flops_method=Method.COUNTED,
                 tokens=sum(len(sequence.token_ids) for sequence in sequences), positions=None,
-                seconds=None if is_resumed else time.perf_counter() - started,  # a killed capture's are lost
-                cpu_seconds=None if is_resumed else time.process_time() - cpu_started, device=device_name(),
+                device=device_name(), **took,
             )
         )  # fmt: skip
+
+
+def read_training(
+    job: Job, plan: Plan, store: Store, report: Any, corpus: Corpus
+) -> tuple[int, Sequence[TokenSequence]]:
+    """Logits on the training text, kept; the FLOPs and what was read."""
+    sequences = corpus.train
+    settings = settings_of(job.inputs["logit_cache"], job)
+    teacher = final_model(store, job.needs[0])
+    hidden_states, head = teacher_hidden_states(teacher)
+    num_rows = sum(sequence.num_loss_tokens for sequence in sequences)
+    done = 0
+
+    def observed(part: Any) -> Any:
+        nonlocal done
+        done += sum(sequence.num_loss_tokens for sequence in part)
+        report(done / num_rows)
+        return hidden_states(part)
+
+    capture_logits(
+        capture_folder(store, job.key), observed, head, sequences,
+        identity=cache_identity_of(job.needs[0], plan, store, job.arm), settings=settings,
+    )  # fmt: skip
+    return capture_flops(plan.shape(job.arm), sequences, settings), sequences
+
+
+def read_held_out(
+    job: Job, plan: Plan, store: Store, report: Any, corpus: Corpus
+) -> tuple[int, Sequence[TokenSequence]]:
+    """Hidden states on the held-out text, kept; the FLOPs and what was read."""
+    sequences = [held_out.sequence for held_out in corpus.test]
+    teacher = final_model(store, job.needs[0])
+    states = {}
+    for index, sequence in enumerate(sequences):
+        states[str(index)] = hidden_states_of(teacher, sequence)
+        report((index + 1) / len(sequences))
+    folder = capture_folder(store, job.key)
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = folder / f"{HIDDEN_FILE}.partial"
+    save_file(states, scratch, metadata={"teacher": store.checkpoints(job.needs[0])[-1].sha256})
+    scratch.replace(folder / HIDDEN_FILE)
+    return sum(sequence_flops(plan.shape(job.arm), sequence) for sequence in sequences), sequences
 
 
 def capture_folder(store: Store, key: str) -> Path:
@@ -140,25 +157,24 @@ def evaluate_text(job: Job, plan: Plan, store: Store, report: Any) -> None:
     judges = judge_once(job.needs[1], plan, store, vocab_size) if plan.judge else None
     done = len(store.text_scores(job.key))
     for start in range(done, len(corpus.test), SEQUENCES_AT_ONCE):
-        started, cpu_started = time.perf_counter(), time.process_time()
         rows = []
-        for index in range(start, min(start + SEQUENCES_AT_ONCE, len(corpus.test))):
-            held_out, began = corpus.test[index], time.perf_counter()
-            surprise = scorer.score(held_out.sequence, judges.of(index) if judges else None)
-            rows.append(
-                TextScore(
-                    job_key=job.key, index=index, nats=-surprise.nats, tokens=held_out.sequence.num_loss_tokens,
-                    num_bytes=held_out.num_bytes, truncated_tokens=0, seconds=time.perf_counter() - began,
-                    flops=sequence_flops(shape, held_out.sequence), source=held_out.source,
-                    teacher_kl_nats=surprise.teacher_kl_nats,
-                )
-            )  # fmt: skip
+        with Stretch() as stretch:
+            for index in range(start, min(start + SEQUENCES_AT_ONCE, len(corpus.test))):
+                held_out, began = corpus.test[index], time.perf_counter()
+                surprise = scorer.score(held_out.sequence, judges.of(index) if judges else None)
+                rows.append(
+                    TextScore(
+                        job_key=job.key, index=index, nats=-surprise.nats, tokens=held_out.sequence.num_loss_tokens,
+                        num_bytes=held_out.num_bytes, truncated_tokens=0, seconds=time.perf_counter() - began,
+                        flops=sequence_flops(shape, held_out.sequence), source=held_out.source,
+                        teacher_kl_nats=surprise.teacher_kl_nats,
+                    )
+                )  # fmt: skip
         entry = LedgerEntry(
             job_key=job.key, part="evaluate", index=start // SEQUENCES_AT_ONCE,
             flops=sum(row.flops or 0 for row in rows), flops_method=Method.COUNTED,
             tokens=sum(len(corpus.test[row.index].sequence.token_ids) for row in rows), positions=None,
-            seconds=time.perf_counter() - started, cpu_seconds=time.process_time() - cpu_started,
-            device=device_name(),
+            device=device_name(), **stretch.row(),
         )  # fmt: skip
         with store.transaction():
             store.add(*rows, entry)

@@ -1,12 +1,13 @@
 """Training of one arm: from random weights, its base's, or a start cut out of them, to its budget."""
 
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from stillmark.compute.flops import forward_flops
+from stillmark.compute.stretch import Stretch
 from stillmark.distill.objective import CachedTeacher, LiveTeacher, Objective
 from stillmark.distill.on_policy import OnPolicyText
 from stillmark.distill.processes import Processes
@@ -69,8 +70,13 @@ def train(job: Job, plan: Plan, store: Store, report: Any, processes: Processes)
     folder = model_folder(store, job.key)
     if done:
         training.load(folder / f"{done[-1].index}-{STATE_FILE}", recorded_counts(store, job.key, done[-1]))
-    for index in training.run(checkpoint_flops(arm.training), first=len(done)):
-        record_checkpoint(job, training, index, folder, store)
+    checkpoints = training.run(checkpoint_flops(arm.training), first=len(done))
+    while True:
+        with stretch_of(processes) as stretch:
+            index = next(checkpoints, None)
+        if index is None:
+            break
+        record_checkpoint(job, training, index, folder, store, stretch)
         report(training.spent.train_flops / arm.training.train_flops)
     if processes.is_first:
         (folder / f"{arm.training.checkpoints - 1}-{STATE_FILE}").unlink(missing_ok=True)
@@ -105,7 +111,6 @@ def starting_model(job: Job, plan: Plan, store: Store, processes: Processes) -> 
     base = final_model(store, plan.train_keys[arm.base, job.seed])
     if not isinstance(spec, PrunedModel):
         return base
-    started, cpu_started = time.perf_counter(), time.process_time()
     sequences = corpus_for(plan, job.arm).train
     step = max(1, len(sequences) // spec.calibration_sequences)
     chosen = sequences[::step][: spec.calibration_sequences]  # spread over the text: the same for all seeds
@@ -113,18 +118,18 @@ def starting_model(job: Job, plan: Plan, store: Store, processes: Processes) -> 
         num_layers=spec.num_hidden_layers, hidden_size=spec.hidden_size,
         ffn_size=spec.intermediate_size, num_kv_heads=spec.num_key_value_heads,
     )  # fmt: skip
-    pruned = prune(base, shape, [torch.tensor([sequence.token_ids]) for sequence in chosen])
+    with stretch_of(processes) as stretch:
+        pruned = prune(base, shape, [torch.tensor([sequence.token_ids]) for sequence in chosen])
     if not any(entry.part == "prune" for entry in store.ledger(job.key)):
         tokens = [len(sequence.token_ids) for sequence in chosen]
         flops = sum(forward_flops(plan.shape(arm.base), tokens=count, scored_tokens=0) for count in tokens)
-        times = processes.count
+        times, took = processes.count, stretch.row()
         with store.transaction():
             store.add(
                 LedgerEntry(
                     job_key=job.key, part="prune", index=0, flops=times * flops, flops_method=Method.COUNTED,
-                    tokens=times * sum(tokens), positions=times * sum(tokens),
-                    seconds=time.perf_counter() - started,
-                    cpu_seconds=times * (time.process_time() - cpu_started), device=device_name(processes),
+                    tokens=times * sum(tokens), positions=times * sum(tokens), device=device_name(processes),
+                    **(took | {"cpu_seconds": times * took["cpu_seconds"]}),
                 )
             )  # fmt: skip
     return pruned.model
@@ -163,7 +168,9 @@ def recorded_counts(store: Store, job_key: str, last: CheckpointRecord) -> dict[
     }
 
 
-def record_checkpoint(job: Job, training: Training, index: int, folder: Path, store: Store) -> None:
+def record_checkpoint(
+    job: Job, training: Training, index: int, folder: Path, store: Store, stretch: Stretch
+) -> None:
     """Files first, then the rows that refer to them: a kill between the two leaves files that are written again."""
     spent, processes = training.spent, training.processes
     checkpoint, weights = folder / f"checkpoint-{index}", training.averaged_weights()
@@ -189,6 +196,7 @@ def record_checkpoint(job: Job, training: Training, index: int, folder: Path, st
     parts = ["train", "teacher_forward"] if training.recipe.needs_live_teacher else ["train"]
     if training.recipe.on_policy:
         parts.append("generate_student")
+    joules = shared_joules(stretch, {part: seconds[part][0] for part in parts})
     with store.transaction():
         for part in parts:
             store.add(
@@ -201,6 +209,7 @@ def record_checkpoint(job: Job, training: Training, index: int, folder: Path, st
                     seconds=seconds[part][0],
                     cpu_seconds=seconds[part][1],
                     **segment[part],
+                    **joules[part],
                 )
             )
         store.add(
@@ -218,6 +227,28 @@ def record_checkpoint(job: Job, training: Training, index: int, folder: Path, st
         )
     if processes.is_first:
         (folder / f"{index - 1}-{STATE_FILE}").unlink(missing_ok=True)
+
+
+def stretch_of(processes: Processes) -> Stretch:
+    """A stretch of these processes' work; the counters that it reads are this machine's, without GPUs."""
+    unread = None
+    if processes.count > processes.count_here:
+        unread = "several machines trained, and only one's counters are read"
+    elif processes.device.type != "cpu":
+        unread = "the GPUs' counters are not read in training"
+    return Stretch(unread=unread)
+
+
+def shared_joules(stretch: Stretch, seconds: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """The energy of a stretch for each of its parts: by wall seconds where there are several, which is an estimate."""
+    if len(seconds) == 1:
+        return {part: stretch.joules() for part in seconds}
+    total = sum(seconds.values())
+    by = f"the part's share by wall seconds, of {' and '.join(seconds)} together"
+    return {
+        part: stretch.joules(share=own / total if total else 0.0, shared_by=by)
+        for part, own in seconds.items()
+    }
 
 
 def text_source(job: Job, plan: Plan, store: Store, tokenizer: Any) -> TextSource:

@@ -44,13 +44,15 @@ function spread(wanted, gap, start, end) {
   return wanted;
 }
 
+const plainly = (value) => value.toLocaleString("en-US", {maximumSignificantDigits: 3}); // 0.02, 2,000
+
 function logTicks(low, high) {
   const ticks = [];
   const steps = Math.log10(high / low) < 2 ? [1, 2, 5] : [1];
   for (let exponent = Math.floor(Math.log10(low)); exponent <= Math.ceil(Math.log10(high)); exponent++)
     for (const step of steps) {
       const value = step * 10 ** exponent;
-      if (value >= low && value <= high) ticks.push({value, label: (step > 1 ? step + "·" : "") + power(exponent)});
+      if (value >= low && value <= high) ticks.push({value, label: Math.abs(exponent) <= 3 ? plainly(value) : (step > 1 ? step + "·" : "") + power(exponent)});
     }
   return ticks;
 }

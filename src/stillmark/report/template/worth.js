@@ -36,14 +36,13 @@ function amount(value, resource) {
   return value >= 3600 ? quantity(value / 3600) + " h" : value >= 1 ? quantity(value) + " s" : (value * 1000).toPrecision(3) + " ms";
 }
 
-const whole = (value) => value.toLocaleString("en-US", {maximumSignificantDigits: 3});
 
 function meetingWords(against) {
   if (!against) return "";
   const {queries, before, after} = against, mine = (name) => name === data.student;
   if (before === null) return "unknown";
   if (queries === null) return mine(after) ? "student cheaper at any number" : "student dearer at any number";
-  return mine(after) ? `student cheaper from ${whole(queries)} answers on` : `student cheaper up to ${whole(queries)} answers`;
+  return mine(after) ? `student cheaper from ${plainly(queries)} answers on` : `student cheaper up to ${plainly(queries)} answers`;
 }
 
 function drawWorth() {
@@ -52,8 +51,8 @@ function drawWorth() {
   const queries = 10 ** Number(document.querySelector("#queries").value);
   const students = data.students[Number(document.querySelector("#students").value)];
   const resource = document.querySelector("input[name=resource]:checked").value;
-  document.querySelector("#queries-shown").textContent = whole(queries);
-  document.querySelector("#table-worth caption").textContent = `Making and serving ${whole(queries)} queries`;
+  document.querySelector("#queries-shown").textContent = plainly(queries);
+  document.querySelector("#table-worth caption span").textContent = `Making and serving ${plainly(queries)} queries`;
   document.querySelector("#students-shown").textContent = String(students);
   const rows = worthRows({queries, students, boundary: state.boundary, resource});
   const least = Math.min(...rows.map((row) => row.per_correct ?? Infinity));
