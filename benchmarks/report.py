@@ -25,6 +25,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.page_opening import opening_seconds, stated
+
 from stillmark.compute.flops import generate_flops
 from stillmark.plan import Job, Plan, checkpoint_flops
 from stillmark.provenance import provenance
@@ -253,33 +255,6 @@ def measure(folder: Path) -> dict[str, float]:
         "page_megabytes": (folder / "report.html").stat().st_size / 1e6,
         "store_megabytes": (folder / "records.sqlite").stat().st_size / 1e6,
     }
-
-
-def opening_seconds(page: Path, num_times: int = 5) -> list[float | None]:
-    """Wall seconds until headless Chromium, each time anew, has loaded the page, run its script and painted."""
-    from tests.report.browser import CHROMIUM, Browser
-
-    if CHROMIUM is None:
-        return [None]
-    found: list[float | None] = []
-    for _ in range(num_times):
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-            browser = Browser(Path(profile))
-            started = time.perf_counter()
-            browser.open(page)
-            painted = "new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(drawn.places.length))))"
-            assert browser.run(painted) > 0, "the chart is empty"
-            found.append(time.perf_counter() - started)
-            assert browser.errors == [], browser.errors
-            browser.close()
-    return found
-
-
-def stated(seconds: list[float | None]) -> str:
-    known = sorted(value for value in seconds if value is not None)
-    return (
-        f"{known[len(known) // 2]:.2f} ({known[0]:.2f} to {known[-1]:.2f})" if known else "no Chromium here"
-    )
 
 
 def main() -> None:

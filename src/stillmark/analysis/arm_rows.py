@@ -106,7 +106,8 @@ def mean_answer_flops(shape: ModelShape, answers: Answers) -> float:
 def by_level(answers: Answers, items: dict[str, ItemRecord]) -> list[dict[str, Any]]:
     """Accuracy at each difficulty, clustered by item over seeds."""
     levels = np.array([items[item_id].level for item_id in answers.item_ids])
-    clusters = np.unique(answers.item_ids, return_inverse=True)[1].reshape(-1)
+    number_of = {item_id: number for number, item_id in enumerate(sorted(set(answers.item_ids)))}
+    clusters = np.array([number_of[item_id] for item_id in answers.item_ids])
     rows = []
     for level in np.unique(levels).tolist():
         is_chosen = levels == level

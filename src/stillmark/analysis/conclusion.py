@@ -15,6 +15,7 @@ from stillmark.analysis.ledger_rows import ledger_rows
 from stillmark.analysis.lineage import Lineage
 from stillmark.analysis.overlap_rows import overlap_rows
 from stillmark.analysis.profile_rows import device_rows, profile_rows
+from stillmark.analysis.resample import draw_together
 from stillmark.analysis.size_rows import size_claim_rows
 from stillmark.analysis.text_conclusion import conclude_text
 from stillmark.analysis.training_rows import training_rows
@@ -34,6 +35,7 @@ def conclude_study(store: Store) -> dict[str, Any]:
     }
     recorded = [arm for arm in study.arms if is_whole(lineage, arm, curves[arm])]
     items = store.items()
+    draw_together([curve for arm in recorded for curve in curves[arm]])
     arms = [arm_row(lineage, arm, curves[arm], items) for arm in recorded]
     profiles = profile_rows(lineage)
     devices = device_rows(lineage, arms, profiles)
