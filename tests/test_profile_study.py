@@ -17,8 +17,8 @@ QUESTIONS = {
     "name": "profiled", "seeds": [0], "threads": 1, "max_new_tokens": 12,
     "tasks": {"shuffled": {"kind": "shuffled_objects", "objects": 3, "min_swaps": 0, "max_swaps": 1,
                            "test_samples": 8, "validation_samples": 4}},
-    "models": {"small": {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}},
-    "arms": {"vanilla": {"kind": "vanilla", "model": "small", "recipe": {
+    "models": {"small": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}},
+    "arms": {"vanilla": {"kind": "vanilla", "model": "small", "quantise": ["F32", "Q8_0"], "recipe": {
         "text": "answers", "train_flops": 2e8, "learning_rate": 5e-3, "batch_samples": 8, "checkpoints": 1}}},
     "profile": {"memory_caps": ["2M"], "budget_seconds": 1.0},
 }  # fmt: skip
@@ -37,8 +37,8 @@ def run(folder: Path, study: dict) -> tuple[Store, Plan]:
 def test_a_study_of_questions_measures_its_arm_at_its_own_lengths(tmp_path):
     store, plan = run(tmp_path, QUESTIONS)
     assert not list((tmp_path / "run" / "profiles").glob("*"))
-    records = store.profiles(plan.profile_keys["vanilla"])
-    samples = store.samples(plan.jobs[plan.profile_keys["vanilla"]].needs[1])
+    records = store.profiles(plan.profile_key)
+    samples = store.samples(plan.jobs[plan.profile_key].needs[1])
     free = {r.metric: r for r in records if json.loads(r.setting)["memory_cap_bytes"] is None}
     setting = json.loads(free["end_to_end_seconds"].setting)
     assert setting["prompt_tokens"] == round(sum(s.prompt_tokens for s in samples) / len(samples))
@@ -69,7 +69,7 @@ def test_a_text_study_measures_formats_of_llamacpp(tmp_path):
                     "budget_seconds": 1.0},
     }  # fmt: skip
     store, plan = run(tmp_path, study)
-    records = store.profiles(plan.profile_keys["given"])
+    records = store.profiles(plan.profile_key)
     sizes = {r.format: r.value for r in records if r.metric == "file_bytes"}
     assert sizes["Q8_0"] < sizes["F32"]
     assert all(r.value > 0 for r in records if r.metric == "end_to_end_seconds")

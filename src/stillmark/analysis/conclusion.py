@@ -18,6 +18,7 @@ from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_i
 from stillmark.analysis.ledger_rows import finite, ledger_rows
 from stillmark.analysis.lineage import Lineage, correctness
 from stillmark.analysis.profile_rows import device_rows, profile_rows
+from stillmark.analysis.quantised import quantised_part, quantised_rows
 from stillmark.analysis.shared_teacher import ratios_by_students
 from stillmark.analysis.size import SizedResult, equivalent_size
 from stillmark.analysis.size_rows import size_claim_rows
@@ -25,6 +26,7 @@ from stillmark.analysis.text_conclusion import conclude_text
 from stillmark.compute.flops import generate_flops
 from stillmark.compute.ledger import BOUNDARY_WORDS, Boundary
 from stillmark.records import ItemRecord, SampleRecord, Store
+from stillmark.study.schema import QuantisedArm
 
 RANDOM_SEED = 0  # of every bootstrap: recorded in the conclusion
 NUM_RESAMPLES = 2000
@@ -58,6 +60,7 @@ def conclude_study(store: Store) -> dict[str, Any]:
         "choose": device_rows(lineage, arms, profiles),
         "comparisons": comparisons(lineage, {arm: curves[arm] for arm in recorded}),
         "differences": difference_rows(study, {arm: curves[arm] for arm in recorded}),
+        **quantised_part(quantised_rows(study, {arm: curves[arm] for arm in recorded})),
         "size_claims": size_claim_rows(lineage, {arm: curves[arm] for arm in recorded}),
         "ledger": ledger_rows(lineage),
         "unfinished": sorted({f"{job.stage} {job.arm} seed {job.seed}" for job in lineage.unfinished}),
@@ -69,8 +72,8 @@ def conclude_study(store: Store) -> dict[str, Any]:
 
 def is_whole(lineage: Lineage, arm: str, curves: list[Curve]) -> bool:
     """Whether every seed of an arm is evaluated at every checkpoint."""
-    num_checkpoints = lineage.study.arms[arm].checkpoints
-    return len(curves) == len(lineage.study.seeds) and all(len(c.points) == num_checkpoints for c in curves)
+    num_evaluated = len(lineage.study.arms[arm].evaluated)
+    return len(curves) == len(lineage.study.seeds) and all(len(c.points) == num_evaluated for c in curves)
 
 
 def task_row(lineage: Lineage, name: str, items: dict[str, ItemRecord]) -> dict[str, Any]:
@@ -123,6 +126,7 @@ def arm_row(lineage: Lineage, arm: str, curves: list[Curve], items: dict[str, It
         "answer_flops": float(np.mean(answer_flops)),
         "traces": dict(traces),
         "curve": curve_rows(lineage, curves),
+        **({"quantised_from": spec.parent, "format": spec.format} if isinstance(spec, QuantisedArm) else {}),
     }  # fmt: skip
 
 
@@ -144,8 +148,11 @@ def by_level(samples: list[SampleRecord], items: dict[str, ItemRecord]) -> list[
 def curve_rows(lineage: Lineage, curves: list[Curve]) -> dict[str, list[dict[str, float]]]:
     """Mean accuracy over seeds with its pointwise band, over compute within each boundary.
 
-    A boundary moves compute alone: accuracy and band are resampled once.
+    A boundary moves compute alone: accuracy and band are resampled once. An arm that is evaluated once has one point,
+    at its seeds' mean compute: they need not have spent the same.
     """
+    if all(len(curve.points) == 1 for curve in curves):
+        return {str(boundary): [one_point(lineage, curves, boundary)] for boundary in Boundary}
 
     def band_within(boundary: Boundary, num_resamples: int) -> Band:
         (band,) = curve_band(curves, extra_flops=lineage.extra_flops(boundary),
@@ -160,6 +167,14 @@ def curve_rows(lineage: Lineage, curves: list[Curve]) -> dict[str, list[dict[str
             dict(zip(("flops", "accuracy", "low", "high"), map(float, row), strict=True)) for row in columns
         ]
     return rows
+
+
+def one_point(lineage: Lineage, curves: list[Curve], boundary: Boundary) -> dict[str, float]:
+    extra = lineage.extra_flops(boundary)
+    flops = [curve.points[0].flops + extra(curve, curve.points[0]) for curve in curves]
+    found = accuracy_interval_over_seeds([curve.points[0].correct for curve in curves])
+    assert found is not None, "an arm that is recorded whole has answers"
+    return {"flops": float(np.mean(flops)), "accuracy": found.value, "low": found.low, "high": found.high}
 
 
 def interval_row(interval: Interval | None) -> dict[str, Any] | None:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillmark.report import words
-from stillmark.report.device import profiles_table
+from stillmark.report.device import profiles_tables
 from stillmark.report.ledger_tables import ledger_table, stages_table
+from stillmark.report.quantised import quantised_tables
 from stillmark.report.table import Cell, Column, Table, number, word
 
 OUTCOMES = ("correct", "wrong", "truncated", "unparsed", "error")
@@ -23,7 +24,8 @@ def tables_of(conclusion: Mapping[str, Any]) -> list[Table]:
         stages_table(conclusion),
         curve_table(conclusion),
         ledger_table(conclusion),
-        *([profiles_table(conclusion)] if conclusion.get("profiles") else []),
+        *quantised_tables(conclusion),
+        *profiles_tables(conclusion),
     ]
 
 
