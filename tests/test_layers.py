@@ -15,6 +15,7 @@ TORCH_FREE = [
     "compute",
     "tasks",
     "sizes",
+    "profile_plan",
     "plan",
     "analysis",
     "report",

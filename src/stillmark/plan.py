@@ -15,11 +15,17 @@ import numpy as np
 from stillmark.compute.flops import forward_flops, generate_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.errors import UserError
+from stillmark.profile_plan import (
+    profile_inputs,
+    profiled_arms,
+    refuse_impossible_formats,
+    refuse_impossible_profiles,
+)
 from stillmark.records import canonical
-from stillmark.sizes import Sizes, resolved, with_controls
+from stillmark.sizes import Sizes, resolved, with_controls, with_variants
 from stillmark.study.profile import Profile
 from stillmark.study.recipe import Recipe
-from stillmark.study.schema import GivenModel, PrunedModel, Study, Text
+from stillmark.study.schema import GivenModel, PrunedModel, QuantisedArm, Study, Text
 
 METHOD_VERSION = 2  # of how stages are carried out: raised when code changes what a stage would record
 
@@ -56,22 +62,23 @@ class Plan:
     """The jobs of a study. Raises UserError for budgets that cannot be met, all at once."""
 
     def __init__(self, study: Study) -> None:
-        self.study = with_controls(study)
+        self.study = with_variants(with_controls(study))
         self.sizes = Sizes(self.study)
         self.tasks = self.sizes.tasks
         self.jobs: dict[str, Job] = {}  # in an order in which each comes after its needs
         self.train_keys: dict[tuple[str, int], str] = {}
         self.generate_keys: dict[tuple[str, int], str] = {}
         self.capture_keys: dict[tuple[str, int], str] = {}  # of the teacher's logits that an arm learns from
-        self.profile_keys: dict[str, str] = {}
+        self.evaluation_keys: dict[tuple[str, int, int], str] = {}  # by arm, seed and checkpoint
+        self.profile_key: str | None = None  # one job measures all arms
         self._refuse_impossible_budgets()
+        refuse_impossible_formats(self.study, self.config)
         for seed in study.seeds:
             for arm in self.arms_in_order:
                 self._add_arm(arm, seed)
         if study.profile:
-            self._refuse_impossible_profiles(study.profile)
-            for arm in study.profile.arms or self.study.arms:
-                self._add_profile(arm, study.profile)
+            refuse_impossible_profiles(self.study, study.profile, self.config)
+            self._add_profile(study.profile)
 
     @cached_property
     def arms_in_order(self) -> list[str]:
@@ -80,7 +87,7 @@ class Plan:
 
         def visit(name: str) -> None:
             arm = self.study.arms[name]
-            for needed in (arm.teacher, arm.base):
+            for needed in (arm.teacher, arm.base, arm.parent if isinstance(arm, QuantisedArm) else None):
                 if needed:
                     visit(needed)
             if name not in order:
@@ -116,7 +123,7 @@ class Plan:
     def _refuse_impossible_budgets(self) -> None:
         faults = []
         for name, arm in self.study.arms.items():
-            if arm.recipe is None:
+            if arm.recipe is None or isinstance(arm, QuantisedArm):
                 continue
             step = self.sizes.sample_flops(name) * arm.recipe.batch_samples
             first = checkpoint_flops(arm.recipe)[0]
@@ -147,10 +154,15 @@ class Plan:
     def _add_arm(self, name: str, seed: int) -> None:
         """What makes the arm's model, then its evaluations."""
         arm = self.study.arms[name]
-        key = self._add_training(name, seed) if arm.recipe else self._add_adoption(name, seed)
-        self.train_keys[name, seed] = key
-        for checkpoint in range(arm.checkpoints):
-            self._add_evaluation(name, seed, key, checkpoint)
+        if isinstance(arm, QuantisedArm):
+            for keys in (self.train_keys, self.generate_keys, self.capture_keys):
+                if (arm.parent, seed) in keys:
+                    keys[name, seed] = keys[arm.parent, seed]
+        else:
+            make = self._add_training if arm.recipe else self._add_adoption
+            self.train_keys[name, seed] = make(name, seed)
+        for checkpoint in arm.evaluated:
+            self._add_evaluation(name, seed, self.train_keys[name, seed], checkpoint)
 
     def _add_adoption(self, name: str, seed: int) -> str:
         """A given model is taken as it is: once for all seeds."""
@@ -220,7 +232,10 @@ class Plan:
     def _add_evaluation(self, name: str, seed: int, train_key: str, checkpoint: int) -> None:
         task_name = self.study.task_of(name)
         spec = self.study.tasks[task_name]
+        arm = self.study.arms[name]
         inputs: dict[str, Any] = {"task": self.task_key(task_name), "checkpoint": checkpoint}
+        if isinstance(arm, QuantisedArm):
+            inputs |= {"engine": "llamacpp", "format": arm.format}
         if isinstance(spec, Text):
             self._add_text_evaluation(name, seed, train_key, inputs)
             return
@@ -233,11 +248,16 @@ class Plan:
             "split": self.study.evaluate_on, "num_samples": num_samples,
             "max_new_tokens": self.study.max_new_tokens,
         }  # fmt: skip
-        self._add("evaluate", name, seed, inputs, [train_key], checkpoint=checkpoint,
-                  flops=flops, tokens=num_samples * (lengths.prompt + new_tokens))  # fmt: skip
+        self.evaluation_keys[name, seed, checkpoint] = self._add(
+            "evaluate", name, seed, inputs, [train_key], checkpoint=checkpoint,
+            flops=flops, tokens=num_samples * (lengths.prompt + new_tokens),
+        )  # fmt: skip
 
     def _add_text_evaluation(self, name: str, seed: int, train_key: str, inputs: dict[str, Any]) -> None:
-        """How surprised a checkpoint is by the held-out sequences, and how far from the judge."""
+        """How surprised a checkpoint is by the held-out sequences, and how far from the judge.
+
+        llama.cpp hands over the probability of a token and not of all, so a quantised arm has no divergence.
+        """
         task_name = self.study.task_of(name)
         found = resolved(self.study.tasks[task_name], task_name)
         needs = [train_key]
@@ -247,46 +267,25 @@ class Plan:
             scored = round(found.test_loss_tokens / found.test_sequences)
             return found.test_sequences * forward_flops(self.shape(arm), tokens=mean, scored_tokens=scored)
 
-        if self.judge:
+        if self.judge and "format" not in inputs:
             judged = {"task": inputs["task"], "split": "test"}
             needs.append(self._add("capture", self.judge, seed, judged, [self.train_keys[self.judge, seed]],
                                    flops=reading_flops(self.judge), tokens=found.test_tokens))  # fmt: skip
-        self._add("evaluate", name, seed, inputs, needs, checkpoint=inputs["checkpoint"],
-                  flops=reading_flops(name), tokens=found.test_tokens)  # fmt: skip
+        self.evaluation_keys[name, seed, inputs["checkpoint"]] = self._add(
+            "evaluate", name, seed, inputs, needs, checkpoint=inputs["checkpoint"],
+            flops=reading_flops(name), tokens=found.test_tokens,
+        )  # fmt: skip
 
-    def _refuse_impossible_profiles(self, profile: Profile) -> None:
-        """Given lengths that a model's window does not hold."""
-        if profile.prompt_tokens is None or profile.new_tokens is None:
-            return
-        asked = profile.prompt_tokens + profile.new_tokens
-        for name in profile.arms or self.study.arms:
-            window = self.config(name).get("max_position_embeddings")
-            if window is not None and asked > window:
-                raise UserError(
-                    f"profile: {profile.prompt_tokens} + {profile.new_tokens} tokens are over the window of arm "
-                    f"`{name}`, {window}"
-                )
-
-    def _add_profile(self, name: str, profile: Profile) -> None:
-        """Measured inference of the arm's last checkpoint, of the first seed: seeds differ in weights, not in speed.
-
-        No FLOPs are predicted: how often the work is repeated is decided while it is measured.
-        """
+    def _add_profile(self, profile: Profile) -> None:
+        """One job for all arms. No FLOPs are predicted: how often the work is repeated is decided while it is done."""
         seed = self.study.seeds[0]
-        train_key = self.train_keys[name, seed]
-        needs = [train_key]
-        inputs = profile.model_dump(exclude={"arms", "memory_caps"}) | {
-            "threads": profile.threads or self.study.threads,
-            "memory_cap_bytes": profile.cap_bytes,
-            "checkpoint": self.study.arms[name].checkpoints - 1,
-        }
-        if profile.prompt_tokens is None:
-            needs += [
-                job.key for job in self.jobs.values()
-                if job.stage == "evaluate" and job.needs[0] == train_key and job.checkpoint == inputs["checkpoint"]
-            ]  # fmt: skip
-        key = self._add("profile", name, seed, inputs, needs, flops=0, tokens=0)
-        self.profile_keys[name] = key
+        names = profiled_arms(self.study, profile)
+        inputs, needs = profile_inputs(
+            self.study, profile, {name: self.train_keys[name, seed] for name in names},
+            {name: self.evaluation_keys[name, seed, self.study.arms[name].checkpoints - 1] for name in names},
+        )  # fmt: skip
+        label = names[0] if len(names) == 1 else f"{len(names)} arms"
+        self.profile_key = self._add("profile", label, seed, inputs, needs, flops=0, tokens=0)
 
     @property
     def predicted_flops(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import stillmark
 
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "altair")
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "altair", "xllamacpp")
 
 
 @cache

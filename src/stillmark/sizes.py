@@ -16,6 +16,7 @@ from stillmark.study.schema import (
     GivenModel,
     ModelSpec,
     PrunedModel,
+    QuantisedArm,
     ResolvedText,
     Study,
     TaskSpec,
@@ -180,6 +181,18 @@ def with_controls(study: Study) -> Study:
         added = [f"{name}-control" for name, arm in study.arms.items() if arm.control]
         conclusion = conclusion.model_copy(update={"controls": [*conclusion.controls, *added]})
     return study.model_copy(update={"arms": arms, "conclusion": conclusion})
+
+
+def with_variants(study: Study) -> Study:
+    """The study with the arm that each entry of `quantise` asks for, after the arm that it is made from."""
+    arms: dict[str, Arm] = {}
+    for name, arm in study.arms.items():
+        arms[name] = arm
+        for format in arm.quantise:
+            plain = arm.model_dump(exclude={"quantise", "control"})
+            variant = QuantisedArm.model_validate({**plain, "parent": name, "format": format})
+            arms[f"{name}-{format}"] = variant
+    return study.model_copy(update={"arms": arms})
 
 
 def control_of(name: str, arm: Arm, sizes: Sizes) -> Arm:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from stillmark.profiling import arm_profile
-from stillmark.profiling.arm_profile import WANTED, ArmRequest, profile_arm
+from stillmark.profiling.arm_profile import WANTED, ArmRequest, Variant, profile_arms, sessions_of
+from stillmark.profiling.journal import Journal
 from stillmark.profiling.quantise import FORMATS, MIXES
 from stillmark.profiling.roofline import Ceilings
 from stillmark.profiling.workload import Workload
@@ -28,10 +29,48 @@ def no_probe(monkeypatch):
 
 def profiled(tmp_path: Path, **changes) -> list[ProfileRecord]:
     request = {
-        "folder": MODEL, "engines": {"fake": ["x"]}, "workload": Workload(prompt_tokens=8, new_tokens=6),
+        "name": "a", "folder": MODEL, "engines": {"fake": ["x"]}, "workload": Workload(prompt_tokens=8, new_tokens=6),
         "lengths": "given", "threads": 1, "cap_bytes": [None, CAP], "budget_seconds": 1.0,
     }  # fmt: skip
-    return profile_arm(ArmRequest(**(request | changes)), "job", tmp_path)
+    return profile_arms([ArmRequest(**(request | changes))], "job", tmp_path)
+
+
+def request_named(name: str, **changes) -> ArmRequest:
+    return ArmRequest(**({
+        "name": name, "folder": MODEL, "engines": {"fake": ["x"]}, "lengths": "given", "threads": 1,
+        "workload": Workload(prompt_tokens=8, new_tokens=6), "cap_bytes": [None], "budget_seconds": 1.0,
+    } | changes))  # fmt: skip
+
+
+def test_arms_of_one_job_take_turns_each_at_its_own_length(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    requests = [request_named("a"), request_named("b", workload=Workload(prompt_tokens=9, new_tokens=12))]
+    records = profile_arms(requests, "job", tmp_path, journal)
+    settings = {(said := json.loads(r.setting))["arm"]: said for r in records}
+    assert {name: said["new_tokens"] for name, said in settings.items()} == {"a": 6, "b": 12}
+    assert {said["session"] for said in settings.values()} == {0}
+    order = [json.loads(line)["arm"] for line in journal.path.read_text().splitlines()]
+    rounds = [set(order[place : place + 2]) for place in range(0, len(order), 2)]
+    assert all(len(both) == 2 for both in rounds[:6])  # each round has both, in a random order
+    assert len(set(order[0:12:2])) == 2
+    # killed and begun again: what the journal holds is not timed again
+    profile_arms(requests, "job", tmp_path, Journal(journal.path))
+    assert [json.loads(line)["arm"] for line in journal.path.read_text().splitlines()] == order
+
+
+def test_what_does_not_fit_together_is_split_and_nothing_is_lost(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"0" * 1000)
+    variants = [
+        Variant(request=request_named(name), engine="x", format="f", model=str(tmp_path), arms={name: None})
+        for name in "abcde"
+    ]
+    assert variants[0].needed_bytes == 2000
+    assert sessions_of(variants, None) == sessions_of(variants, 15_000) == [variants]
+    groups = sessions_of(variants, 6_000)  # 4,200 may be used
+    assert [len(group) for group in groups] == [2, 2, 1]
+    assert sorted(variant.request.name for group in groups for variant in group) == list("abcde")
+    assert [len(group) for group in sessions_of(variants, 10)] == [1] * 5
 
 
 def test_known_times_and_a_cap_that_is_too_small(tmp_path):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 import typer
@@ -20,7 +21,7 @@ from stillmark.cli.quantise import quantise_command
 from stillmark.compute.hardware import device
 from stillmark.errors import UserError
 from stillmark.profiling.describe import described
-from stillmark.profiling.power_cap import LONG_TERM, power_capped
+from stillmark.profiling.power_cap import LONG_TERM, gpu_power_capped, power_capped
 from stillmark.profiling.recorded import recorded_lengths
 from stillmark.profiling.variants import make_variants
 from stillmark.records import Store
@@ -141,6 +142,69 @@ def test_power_is_capped_where_it_can_be_and_given_back(tmp_path):
         assert (part / LONG_TERM).read_text() == "65000000"
         raise KeyError
     assert (package / LONG_TERM).read_text() == "65000000"
+
+
+class FakeNvml(types.ModuleType):
+    """Two cards between 100 and 350 W, as pynvml shows them, in milliwatts."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, *, is_root: bool = True, num_cards: int = 2) -> None:
+        super().__init__("pynvml")
+        self.limits, self.is_root, self.is_open = [300_000] * num_cards, is_root, False
+
+    def nvmlInit(self):
+        self.is_open = True
+
+    def nvmlShutdown(self):
+        self.is_open = False
+
+    def nvmlDeviceGetCount(self):
+        return len(self.limits)
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        return index
+
+    def nvmlDeviceGetPowerManagementLimitConstraints(self, handle):
+        return [100_000, 350_000]
+
+    def nvmlDeviceGetPowerManagementLimit(self, handle):
+        return self.limits[handle]
+
+    def nvmlDeviceSetPowerManagementLimit(self, handle, milliwatts):
+        assert self.is_open
+        if not self.is_root:
+            raise self.NVMLError("Insufficient Permissions")
+        self.limits[handle] = milliwatts
+
+
+def test_gpus_are_capped_where_they_can_be_and_given_back(monkeypatch):
+    nvml = FakeNvml()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    with contextlib.suppress(KeyError), gpu_power_capped(150):
+        assert nvml.limits == [150_000, 150_000]
+        raise KeyError
+    assert nvml.limits == [300_000, 300_000]
+    assert not nvml.is_open
+    with pytest.raises(UserError, match="cannot be capped at 90 W") as raised, gpu_power_capped(90):
+        pass
+    assert raised.value.hint == "it takes 100 to 350 W"
+    assert nvml.limits == [300_000, 300_000]
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (FakeNvml(is_root=False), "NVML says `Insufficient Permissions`"),
+        (FakeNvml(num_cards=0), "sees no GPU"),
+        (None, "pynvml is not installed"),
+    ],
+)
+def test_a_gpu_that_cannot_be_capped_is_refused_with_the_reason(monkeypatch, module, said):
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    with pytest.raises(UserError, match=said), gpu_power_capped(150):
+        pytest.fail("the block is not entered")
 
 
 def command(*more: str) -> list[str]:

@@ -81,22 +81,28 @@ def entry(job: Job, part: str, index: int, flops: int, tokens: int) -> LedgerEnt
 
 
 def profile(job: Job, store: Store) -> None:
-    """A run of an arm that takes 20 ms an answer, and one that does not fit under each cap; a vanilla arm's drifted."""
-    verdict, reason = ("INVALID", "drift") if job.arm.startswith("vanilla") else ("VALID", None)
+    """Runs of arms that take 20 ms an answer, and one that does not fit under each cap; a vanilla arm's drifted."""
+    for arm in job.inputs["arms"]:
+        for cap in job.inputs["memory_cap_bytes"]:
+            store.add(*profile_records(job.key, arm["arm"], cap))
+
+
+def profile_records(key: str, arm: str, cap: int | None) -> list[ProfileRecord]:
+    verdict, reason = ("INVALID", "drift") if arm.startswith("vanilla") else ("VALID", None)
     figures = {"end_to_end_seconds": (0.02, "s"), "ttft_seconds": (0.002, "s"), "tpot_seconds": (0.001, "s"),
                "peak_memory_bytes": (4e8, "bytes"), "prefill_mfu": (0.5, "1"), "decode_mbu": (0.25, "1")}  # fmt: skip
-    for cap in job.inputs["memory_cap_bytes"]:
-        setting = {"threads": 1, "prompt_tokens": 30, "new_tokens": 19, "batch": 1, "memory_cap_bytes": cap, "lengths": "made up"}  # fmt: skip
-        for name, (value, unit) in figures.items():
-            known = value if cap is None else None
-            store.add(
-                ProfileRecord(
-                    job_key=job.key, engine="transformers", format="float32", setting=canonical(setting), metric=name,
-                    value=known, low=known, high=known, unit=unit, method=Method.MEASURED,
-                    verdict=verdict if cap is None else "does not fit",
-                    reason=reason if cap is None else "does not fit within 4 MiB",
-                )
-            )  # fmt: skip
+    setting = {"arm": arm, "session": 0, "threads": 1, "prompt_tokens": 30, "new_tokens": 19, "batch": 1,
+               "memory_cap_bytes": cap, "lengths": "made up"}  # fmt: skip
+    return [
+        ProfileRecord(
+            job_key=key, engine="transformers", format="float32", setting=canonical(setting), metric=name,
+            value=known, low=known, high=known, unit=unit, method=Method.MEASURED,
+            verdict=verdict if cap is None else "does not fit",
+            reason=reason if cap is None else "does not fit within 4 MiB",
+        )
+        for name, (value, unit) in figures.items()
+        for known in [value if cap is None else None]
+    ]  # fmt: skip
 
 
 def train(job: Job, plan: Plan, store: Store) -> None:

@@ -27,7 +27,7 @@ def with_profile(section: str) -> str:
         ("{engines: {transformers: []}}", "profile.engines.transformers"),
         ("{engines: {}}", "profile.engines"),
         ("{engines: {vllm: [float32]}}", "profile.engines.vllm"),
-        ("{engines: {llamacpp: [Q8_0]}}", "whole words for tokens"),
+        ("{engines: {llamacpp: [Q8]}}", "profile.engines.llamacpp: `Q8` is not a format"),
         ("{prompt_tokens: 8}", "profile.new_tokens: is missing beside prompt_tokens"),
         ("{prompt_tokens: 8, new_tokens: 1}", "profile.new_tokens: should be greater than or equal to 2"),
         ("{memory_caps: [much]}", "`much` is not an amount of memory"),
@@ -50,29 +50,31 @@ def test_lengths_over_a_models_window_are_refused():
         Plan(study_from_text(with_profile("{prompt_tokens: 1000, new_tokens: 100}")))
 
 
-def test_one_job_an_arm_of_the_first_seed_and_no_other_key_changes():
+def test_one_job_measures_all_arms_and_no_other_key_changes():
     plain = Plan(study_from_text(TINY))
     plan = Plan(study_from_text(with_profile("{arms: [traces-small, teacher], memory_caps: [64M]}")))
     added = [job for key, job in plan.jobs.items() if key not in plain.jobs]
     assert set(plain.jobs) < set(plan.jobs)
-    assert [(job.stage, job.arm, job.seed) for job in added] == [
-        ("profile", "traces-small", 0),
-        ("profile", "teacher", 0),
-    ]
-    for job in added:
-        train_key = plan.train_keys[job.arm, 0]
-        evaluation = plan.jobs[job.needs[1]]
-        assert job.needs[0] == train_key
-        assert (evaluation.stage, evaluation.arm, evaluation.checkpoint) == ("evaluate", job.arm, 2)
-        assert job.inputs["memory_cap_bytes"] == [None, 64 * 2**20]
-        assert job.inputs["threads"] == 1
-        assert job.predicted_flops == 0
-    assert len(Plan(study_from_text(with_profile("{}"))).jobs) == len(plain.jobs) + len(plain.study.arms)
+    [job] = added
+    assert (job.key, job.stage, job.arm, job.seed) == (plan.profile_key, "profile", "2 arms", 0)
+    assert [entry["arm"] for entry in job.inputs["arms"]] == ["traces-small", "teacher"]
+    for entry in job.inputs["arms"]:
+        evaluation = plan.jobs[entry["answers_of"]]
+        assert entry["made_by"] == plan.train_keys[entry["arm"], 0]
+        assert (evaluation.stage, evaluation.arm, evaluation.checkpoint) == ("evaluate", entry["arm"], 2)
+        assert {entry["made_by"], entry["answers_of"]} <= set(job.needs)
+    assert job.inputs["memory_cap_bytes"] == [None, 64 * 2**20]
+    assert job.inputs["threads"] == 1
+    assert job.predicted_flops == 0
+    everything = Plan(study_from_text(with_profile("{}")))
+    assert [entry["arm"] for entry in everything.jobs[everything.profile_key].inputs["arms"]] == list(
+        plain.study.arms
+    )
 
 
 def test_given_lengths_need_no_evaluation():
     plan = Plan(study_from_text(with_profile("{arms: [teacher], prompt_tokens: 8, new_tokens: 4}")))
-    assert plan.jobs[plan.profile_keys["teacher"]].needs == (plan.train_keys["teacher", 0],)
+    assert plan.jobs[plan.profile_key].needs == (plan.train_keys["teacher", 0],)
 
 
 def test_a_profile_has_the_machine_for_itself():
@@ -81,5 +83,5 @@ def test_a_profile_has_the_machine_for_itself():
     other = next(job for job in jobs if job.stage == "train")
     assert chosen([*profiles, other], [], {"train", "profile"}, 4) == [other]
     assert chosen(profiles, [other], {"train", "profile"}, 4) == []
-    assert chosen(profiles, [], {"profile"}, 4) == profiles[:1]
-    assert chosen(profiles[1:], profiles[:1], {"profile"}, 4) == []
+    assert chosen(profiles, [], {"profile"}, 4) == profiles
+    assert chosen([], profiles, {"profile"}, 4) == []

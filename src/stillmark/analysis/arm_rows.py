@@ -18,6 +18,7 @@ from stillmark.compute.flops import generate_flops
 from stillmark.compute.ledger import Boundary
 from stillmark.compute.model_shape import ModelShape
 from stillmark.records import ItemRecord
+from stillmark.study.schema import QuantisedArm
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,6 +93,7 @@ def arm_row(lineage: Lineage, arm: str, curves: list[Curve], items: dict[str, It
         "answer_flops": mean_answer_flops(shape, everything),
         "traces": dict(traces),
         "curve": curve_rows(lineage, curves),
+        **({"quantised_from": spec.parent, "format": spec.format} if isinstance(spec, QuantisedArm) else {}),
     }  # fmt: skip
 
 
@@ -117,7 +119,12 @@ def by_level(answers: Answers, items: dict[str, ItemRecord]) -> list[dict[str, A
 
 
 def curve_rows(lineage: Lineage, curves: list[Curve]) -> dict[str, list[dict[str, float]]]:
-    """Mean accuracy over seeds with its pointwise band, over compute within each boundary."""
+    """Mean accuracy over seeds with its pointwise band, over compute within each boundary.
+
+    An arm that is evaluated once has one point, at its seeds' mean compute: they need not have spent the same.
+    """
+    if all(len(curve.points) == 1 for curve in curves):
+        return {str(boundary): [one_point(lineage, curves, boundary)] for boundary in Boundary}
     drawn = Resampled(curves, num_resamples=NUM_RESAMPLES, random_seed=RANDOM_SEED)
     (own,) = drawn.within(0.0)
     band = band_of(own, confidence=0.95)
@@ -130,6 +137,14 @@ def curve_rows(lineage: Lineage, curves: list[Curve]) -> dict[str, list[dict[str
             for row in zip(flops, band.accuracy, band.low, band.high, strict=True)
         ]
     return rows
+
+
+def one_point(lineage: Lineage, curves: list[Curve], boundary: Boundary) -> dict[str, float]:
+    extra = lineage.extra_flops(boundary)
+    flops = [curve.points[0].flops + extra(curve, curve.points[0]) for curve in curves]
+    found = accuracy_interval_over_seeds([curve.points[0].correct for curve in curves])
+    assert found is not None, "an arm that is recorded whole has answers"
+    return {"flops": float(np.mean(flops)), "accuracy": found.value, "low": found.low, "high": found.high}
 
 
 def mean_or_none(values: Sequence[float | None]) -> float | None:

@@ -15,6 +15,7 @@ from stillmark.analysis.ledger_rows import ledger_rows
 from stillmark.analysis.lineage import Lineage
 from stillmark.analysis.overlap_rows import overlap_rows
 from stillmark.analysis.profile_rows import device_rows, profile_rows
+from stillmark.analysis.quantised import quantised_part, quantised_rows
 from stillmark.analysis.resample import draw_together
 from stillmark.analysis.size_rows import size_claim_rows
 from stillmark.analysis.text_conclusion import conclude_text
@@ -53,6 +54,7 @@ def conclude_study(store: Store) -> dict[str, Any]:
         "answer_axes": answer_axes(lineage, arms, profiles, devices),
         "comparisons": comparisons(lineage, {arm: curves[arm] for arm in recorded}),
         "differences": difference_rows(study, {arm: curves[arm] for arm in recorded}),
+        **quantised_part(quantised_rows(study, {arm: curves[arm] for arm in recorded})),
         "size_claims": size_claim_rows(lineage, {arm: curves[arm] for arm in recorded}),
         "ledger": ledger_rows(lineage),
         "training": training_rows(lineage),
@@ -66,8 +68,8 @@ def conclude_study(store: Store) -> dict[str, Any]:
 
 def is_whole(lineage: Lineage, arm: str, curves: list[Curve]) -> bool:
     """Whether every seed of an arm is evaluated at every checkpoint."""
-    num_checkpoints = lineage.study.arms[arm].checkpoints
-    return len(curves) == len(lineage.study.seeds) and all(len(c.points) == num_checkpoints for c in curves)
+    num_evaluated = len(lineage.study.arms[arm].evaluated)
+    return len(curves) == len(lineage.study.seeds) and all(len(c.points) == num_evaluated for c in curves)
 
 
 def task_row(lineage: Lineage, name: str, items: dict[str, ItemRecord]) -> dict[str, Any]:

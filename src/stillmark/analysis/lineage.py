@@ -35,12 +35,9 @@ class Lineage:
         text, resolved, _, self.provenance = store.study()
         self.store, self.text = store, text
         self.plan = Plan(Study.model_validate(resolved))
-        self.study = self.plan.study  # with the controls that it asks for
+        self.study = self.plan.study  # with the controls and quantised arms that it asks for
         self.finished = store.finished_keys()
         self._costs: dict[tuple[str, int], list[CheckpointCost]] = {}
-        self._evaluations = {
-            (job.needs[0], job.checkpoint): job for job in self.plan.jobs.values() if job.stage == "evaluate"
-        }
 
     @cached_property
     def students_per_teacher(self) -> int:
@@ -52,7 +49,7 @@ class Lineage:
         return [job for job in self.plan.jobs.values() if job.key not in self.finished]
 
     def evaluation(self, arm: str, seed: int, checkpoint: int) -> Job:
-        return self._evaluations[self.plan.train_keys[arm, seed], checkpoint]
+        return self.plan.jobs[self.plan.evaluation_keys[arm, seed, checkpoint]]
 
     def checkpoint_costs(self, arm: str, seed: int) -> list[CheckpointCost]:
         """Spending up to each checkpoint that is recorded, in order."""
@@ -74,6 +71,8 @@ class Lineage:
         generation = self.generation(arm, seed)
         costs = []
         for checkpoint in self.store.checkpoints(self.plan.train_keys[arm, seed]):
+            if checkpoint.index not in spec.evaluated:
+                continue
             until = [entry for entry in entries if entry.index <= checkpoint.index]
             parts = {
                 Part.STUDENT: total(entry for entry in until if entry.part in STUDENT_PARTS)

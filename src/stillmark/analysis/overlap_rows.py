@@ -8,6 +8,7 @@ questions that are composed of a few words share some by chance (`tasks/overlap.
 from typing import Any
 
 from stillmark.analysis.lineage import Lineage
+from stillmark.study.schema import QuantisedArm
 from stillmark.tasks.overlap import EvaluationItems
 from stillmark.tasks.task import TrainableTask, held_out_prompts
 from stillmark.tasks.traces import choose_traces
@@ -21,8 +22,8 @@ def overlap_rows(lineage: Lineage) -> list[dict[str, Any]]:
     prompts = {item_id: item.prompt for item_id, item in lineage.store.items().items()}
     rows = []
     for arm, spec in lineage.study.arms.items():
-        if spec.recipe is None:
-            continue
+        if spec.recipe is None or isinstance(spec, QuantisedArm):
+            continue  # nothing was trained for it
         num_items, items = held_out[lineage.study.task_of(arm)]
         questions: set[str] = set()
         read = 0

@@ -11,6 +11,7 @@ from stillmark.compute.inference import ModelFacts, Workload
 from stillmark.compute.predictor import Needs
 from stillmark.records import ProfileRecord
 from stillmark.study.profile import FLOAT32, SAME_WEIGHTS
+from stillmark.study.schema import QuantisedArm
 
 BYTES_PER_WEIGHT = {FLOAT32: 4.0, "F32": 4.0, "float16": 2.0, "bfloat16": 2.0, "F16": 2.0, "BF16": 2.0}
 CACHE_BYTES = {FLOAT32: 4.0, "float16": 2.0, "bfloat16": 2.0}  # of transformers, in the weights' format
@@ -20,34 +21,34 @@ NO_PRICE = "no price of an hour of this machine is known"
 
 def profile_rows(lineage: Lineage) -> list[dict[str, Any]]:
     """One row an arm, engine, format and setting, with its figures by name; none where nothing was profiled."""
-    jobs = {job.key: job for job in lineage.store.jobs()}
-    rows = []
-    for arm, key in lineage.plan.profile_keys.items():
-        if key not in lineage.finished:
-            continue
-        groups: dict[tuple[str, str, str], list[ProfileRecord]] = {}
-        for record in lineage.store.profiles(key):
-            groups.setdefault((record.engine, record.format, record.setting), []).append(record)
-        for (engine, format, setting), records in sorted(groups.items(), key=no_cap_first):
-            rows.append(
-                {
-                    "arm": arm,
-                    "seed": lineage.plan.jobs[key].seed,
-                    "engine": engine,
-                    "format": format,
-                    **json.loads(setting),
-                    "machine": jobs[key].provenance.get("cpu"),
-                    "verdict": records[0].verdict,
-                    "reason": reason_of(records),
-                    "figures": {record.metric: figure_row(record) for record in records},
-                }
-            )
-    return rows
+    key = lineage.plan.profile_key
+    if key is None or key not in lineage.finished:
+        return []
+    machine = next(job.provenance.get("cpu") for job in lineage.store.jobs() if job.key == key)
+    groups: dict[tuple[str, str, str], list[ProfileRecord]] = {}
+    for record in lineage.store.profiles(key):
+        groups.setdefault((record.engine, record.format, record.setting), []).append(record)
+    return [
+        {
+            "seed": lineage.plan.jobs[key].seed,
+            "engine": engine,
+            "format": format,
+            **json.loads(setting),
+            "machine": machine,
+            "verdict": records[0].verdict,
+            "reason": reason_of(records),
+            "figures": {record.metric: figure_row(record) for record in records},
+        }
+        for (engine, format, setting), records in sorted(
+            groups.items(), key=lambda group: place_of(lineage, *group[0])
+        )
+    ]
 
 
-def no_cap_first(group: tuple[tuple[str, str, str], list[ProfileRecord]]) -> tuple[str, str, int]:
-    (engine, format, setting), _ = group
-    return engine, format, json.loads(setting)["memory_cap_bytes"] or 0
+def place_of(lineage: Lineage, engine: str, format: str, setting: str) -> tuple[int, str, str, int]:
+    """Arms as the study has them, of each the settings without a cap first."""
+    said = json.loads(setting)
+    return list(lineage.study.arms).index(said["arm"]), engine, format, said["memory_cap_bytes"] or 0
 
 
 def reason_of(records: list[ProfileRecord]) -> str | None:
@@ -66,24 +67,43 @@ def figure_row(record: ProfileRecord) -> dict[str, Any]:
 def device_rows(
     lineage: Lineage, arms: list[dict[str, Any]], profiles: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """What is needed to choose: each arm as evaluated (float32), and each engine and format that was profiled.
+    """What is needed to choose: each arm as evaluated, and each engine and format that was profiled.
 
-    A format that rounds the weights has no accuracy here: it was not evaluated, and the arm's own is another model's.
+    A format that rounds the weights has the accuracy of the arm that was quantised to it; without such an arm it has
+    none: the float arm's is another model's.
     """
     rows = []
     for arm in arms:
-        free = [row for row in profiles if row["arm"] == arm["arm"] and row["memory_cap_bytes"] is None]
-        if not any((row["engine"], row["format"]) == ("transformers", FLOAT32) for row in free):
+        own = evaluated_as(lineage, arm["arm"])
+        free = [
+            row
+            for row in profiles
+            if row["memory_cap_bytes"] is None and model_of(lineage, row) == arm["arm"]
+        ]
+        if not any((row["engine"], row["format"]) == own for row in free):
             rows.append(device_row(lineage, arm, None))
         rows += [device_row(lineage, arm, row) for row in free]
     return rows
 
 
+def evaluated_as(lineage: Lineage, arm: str) -> tuple[str, str]:
+    """The engine and format in which an arm was evaluated."""
+    spec = lineage.study.arms[arm]
+    return ("llamacpp", spec.format) if isinstance(spec, QuantisedArm) else ("transformers", FLOAT32)
+
+
+def model_of(lineage: Lineage, profile: Mapping[str, Any]) -> str:
+    """The arm whose model was profiled: the quantised one where the study has it in this format."""
+    formats = lineage.study.arms[profile["arm"]].quantise if profile["engine"] == "llamacpp" else []
+    return f"{profile['arm']}-{profile['format']}" if profile["format"] in formats else str(profile["arm"])
+
+
 def device_row(lineage: Lineage, arm: Mapping[str, Any], profile: Mapping[str, Any] | None) -> dict[str, Any]:
-    engine, format = (profile["engine"], profile["format"]) if profile else ("transformers", FLOAT32)
+    own = evaluated_as(lineage, arm["arm"])
+    engine, format = (profile["engine"], profile["format"]) if profile else own
     workload = workload_of(arm, profile)
     accuracy, why = arm.get("accuracy"), None
-    if format not in SAME_WEIGHTS:
+    if (engine, format) != own and not {format, own[1]} <= set(SAME_WEIGHTS):
         accuracy, why = None, f"its accuracy in {format} was not evaluated"
     elif accuracy is None:
         why = "no accuracy was measured"

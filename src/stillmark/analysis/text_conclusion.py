@@ -14,11 +14,12 @@ from stillmark.analysis.crossed import ratio_of_sums
 from stillmark.analysis.ledger_rows import ledger_rows
 from stillmark.analysis.lineage import Lineage
 from stillmark.analysis.profile_rows import device_rows, profile_rows
+from stillmark.analysis.quantised import quantised_part, quantised_text_rows
 from stillmark.analysis.text_pairs import pair_rows, training_tokens
 from stillmark.analysis.text_scores import COMPARED, MEASURES, TextResult, estimate_row, text_result
 from stillmark.analysis.training_rows import training_rows
 from stillmark.compute.ledger import BOUNDARY_WORDS, PARTS_WITHIN, Boundary, Part
-from stillmark.study.schema import Arm, GivenModel, PrunedModel, Text
+from stillmark.study.schema import Arm, GivenModel, PrunedModel, QuantisedArm, Text
 
 
 def conclude_text(lineage: Lineage) -> dict[str, Any]:
@@ -44,6 +45,7 @@ def conclude_text(lineage: Lineage) -> dict[str, Any]:
         "profiles": profiles,
         "choose": device_rows(lineage, arms, profiles),
         "pairs": pairs,
+        **quantised_part(quantised_text_rows(lineage, results)),
         "ledger": text_ledger(lineage),
         "training": training_rows(lineage),
         "unfinished": sorted({f"{job.stage} {job.arm} seed {job.seed}" for job in lineage.unfinished}),
@@ -54,6 +56,8 @@ def conclude_text(lineage: Lineage) -> dict[str, Any]:
 
 
 def role_of(lineage: Lineage, arm: str, pairs: list[dict[str, Any]]) -> str:
+    if isinstance(lineage.study.arms[arm], QuantisedArm):
+        return "quantised"
     if any(pair["other"] == arm and pair["role"] == "control" for pair in pairs) or arm.endswith("-control"):
         return "control"
     return {"distilled": "student", "teacher": "teacher"}.get(lineage.study.arms[arm].kind, "vanilla")
@@ -117,7 +121,8 @@ def arm_row(lineage: Lineage, result: TextResult, teacher: TextResult | None, ro
         "unknown": unknown_reasons(lineage, name),
         "tokens": training_tokens(lineage, name, -1),
         "curve": curve_points(lineage, result),
-        "gap": {m: gap_row(result, teacher if same_text else None, m) for m in COMPARED} if recipe else None,
+        "gap": {m: gap_row(result, teacher if same_text else None, m) for m in COMPARED}
+        if recipe and role != "quantised" else None,
     }  # fmt: skip
 
 
@@ -133,6 +138,8 @@ def same_sequences(first: TextResult, second: TextResult) -> bool:
 def start_words(lineage: Lineage, spec: Arm) -> str:
     """What the arm starts from, and whether a seed changes that."""
     model = lineage.study.models[spec.model]
+    if isinstance(spec, QuantisedArm):
+        return f"the end of {spec.parent}, its weights rounded to {spec.format}"
     if spec.recipe is None:
         return f"given as it is: {spec.model}"
     if isinstance(model, PrunedModel):
@@ -184,14 +191,14 @@ def curve_points(lineage: Lineage, result: TextResult) -> list[dict[str, Any]]:
     costs = [lineage.checkpoint_costs(result.arm, seed) for seed in lineage.study.seeds]
     return [
         {
-            "checkpoint": index,
+            "checkpoint": checkpoint,
             "flops": {
                 str(b): mean_or_none([rows[index].within(b).flops for rows in costs]) for b in Boundary
             },
-            "tokens": training_tokens(lineage, result.arm, index),
+            "tokens": training_tokens(lineage, result.arm, checkpoint),
             **{measure: estimate_row(result.estimate(measure, index)) for measure in MEASURES},
         }
-        for index in range(result.nats.shape[1])
+        for index, checkpoint in enumerate(lineage.study.arms[result.arm].evaluated)
     ]
 
 

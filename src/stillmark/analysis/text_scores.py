@@ -42,7 +42,7 @@ class TextResult:
     arm: str
     held_out: HeldOut
     nats: FloatArray
-    kl_nats: FloatArray | None  # None: the study has no teacher
+    kl_nats: FloatArray | None  # None: the study has no teacher, or the engine gives no distribution
     is_seeded: bool  # False: a given model, which is the same for every seed
 
     def amounts(self, measure: str) -> FloatArray | None:
@@ -85,8 +85,8 @@ def text_result(lineage: Lineage, arm: str) -> TextResult | None:
     """The arm's scores; None where a seed or checkpoint is not recorded whole."""
     is_seeded = lineage.study.arms[arm].recipe is not None
     seeds: Sequence[int] = lineage.study.seeds if is_seeded else lineage.study.seeds[:1]
-    num_checkpoints = lineage.study.arms[arm].checkpoints
-    jobs = [[lineage.evaluation(arm, seed, index) for index in range(num_checkpoints)] for seed in seeds]
+    evaluated = lineage.study.arms[arm].evaluated
+    jobs = [[lineage.evaluation(arm, seed, index) for index in evaluated] for seed in seeds]
     if any(job.key not in lineage.finished for row in jobs for job in row):
         return None
     scores = [[lineage.store.text_scores(job.key) for job in row] for row in jobs]

@@ -12,6 +12,7 @@ from typing import Any
 from stillmark.analysis.lineage import Lineage
 from stillmark.compute.ledger import total
 from stillmark.records import LedgerEntry, Store
+from stillmark.study.schema import QuantisedArm
 
 STEP_PARTS = ("train", "teacher_forward", "generate_student")  # what an optimiser step is made of
 ALL_STEPS = "all"
@@ -42,8 +43,8 @@ def training_rows(lineage: Lineage) -> list[dict[str, Any]]:
     """One row an arm and part of its steps, over seeds; then one of all parts."""
     rows = []
     for arm, spec in lineage.study.arms.items():
-        if spec.recipe is None:
-            continue  # a given model
+        if spec.recipe is None or isinstance(spec, QuantisedArm):
+            continue  # nothing was trained for it
         keys = dict.fromkeys(lineage.plan.train_keys[arm, seed] for seed in lineage.study.seeds)
         jobs = [job for key in keys if (job := trained_job(lineage.store, key)) is not None]
         rows += [{"arm": arm, **row} for row in part_rows(jobs)]

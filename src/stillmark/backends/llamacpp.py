@@ -42,7 +42,10 @@ class _Scored:
 
 
 class LlamaCppBackend:
-    """One GGUF file, loaded. `window_tokens` is the window of each of the `num_parallel` sequences."""
+    """One GGUF file, loaded. `window_tokens` is the window of each of the `num_parallel` sequences.
+
+    `tokenizer`: reads the prompts in place of the file's own, for a file without rules of how text is split.
+    """
 
     def __init__(
         self,
@@ -52,13 +55,15 @@ class LlamaCppBackend:
         num_parallel: int = 4,
         window_tokens: int = 4096,
         num_gpu_layers: int = 0,
+        tokenizer: Any = None,
     ) -> None:
         self.path = Path(path)
         self.num_parallel = num_parallel
         self._server = _load(self.path, num_threads, num_parallel, window_tokens, num_gpu_layers)
-        self.tokenizer = GgufTokenizer(self._server.listening_address)
+        own = GgufTokenizer(self._server.listening_address)
+        self.tokenizer = own if tokenizer is None else tokenizer
         self.codec = TextCodec(self.tokenizer)
-        self.window_tokens = self.tokenizer.window_tokens
+        self.window_tokens = own.window_tokens
 
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[list[Reply]]:
         """For each prompt, `sampling.num_samples` replies, in the prompts' order. Equal prompts are asked once."""
@@ -108,6 +113,15 @@ class LlamaCppBackend:
                 truncated_tokens=len(full[0]) - len(pair[0]),
             )
             for pair, full in zip(pairs, whole, strict=True)
+        ]
+
+    def token_nats(self, token_ids: Sequence[int], targets: Sequence[int | None]) -> list[float]:
+        """-ln P(target | tokens up to its place) for each place that has a target, in one slot, in order."""
+        ids = tuple(token_ids)
+        return [
+            -self._score_token(ids[: place + 1], target, 0).logprob
+            for place, target in enumerate(targets)
+            if target is not None
         ]
 
     def _write(self, ids: TokenIds, sampling: Sampling, seed: int, slot: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ Examples:
   stillmark profile --model student.gguf
   stillmark profile --model student.gguf --model teacher.gguf --threads 1,2 --memory-cap 1G
   stillmark profile --model ./student --engine transformers --prompt-tokens 128,1024 --batch 1,4
+  stillmark profile --model ./student --quantise torchao-int8
   stillmark profile --model http://127.0.0.1:8080/v1 --model-name student --json
   stillmark profile --model student.gguf --lengths-from runs/eval --answers 50
   stillmark profile --model student.gguf --scenario single-stream --seconds 600
@@ -42,6 +43,13 @@ def profile_command(
     ] = None,
     power_cap: Annotated[
         float | None, typer.Option(help="Watts of the CPU package, where RAPL can be set.", min=1)
+    ] = None,
+    gpu_power_cap: Annotated[
+        float | None, typer.Option(help="Watts of each NVIDIA GPU, where NVML can set it.", min=1)
+    ] = None,
+    quantise: Annotated[
+        str | None,
+        typer.Option(help="Also with weights rounded in transformers: torchao-int8, torchao-int4."),
     ] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="Real prompts, one a line: answers at their own length.")

@@ -11,7 +11,7 @@ from stillmark.errors import UserError
 from stillmark.profiling.constraints import Constraints, bytes_of, check_constraints
 from stillmark.profiling.engines import checked_engine
 from stillmark.profiling.journal import Journal
-from stillmark.profiling.power_cap import power_capped
+from stillmark.profiling.power_cap import gpu_power_capped, power_capped
 from stillmark.profiling.procedure import profile
 from stillmark.profiling.recorded import recorded_lengths
 from stillmark.profiling.roofline import Ceilings, measured_ceilings
@@ -33,6 +33,7 @@ class ProfileRequest:
     context: int | None = None
     cores: str | None = None
     memory: str | None = None
+    quantise: str | None = None
     prompts: Path | None = None
     max_new_tokens: int = 256
     budget: float = 25
@@ -45,6 +46,7 @@ class ProfileRequest:
     rate: float | None = None
     latency_bound: float = 10
     power_cap: float | None = None
+    gpu_power_cap: float | None = None
 
 
 def run_request(
@@ -55,7 +57,7 @@ def run_request(
     prompts = read_prompts(request.prompts) if request.prompts else []
     lengths = lengths_of(request, progress)
     arms = arms_of(request, [*workloads, *lengths], prompts)
-    with power_capped(request.power_cap):
+    with power_capped(request.power_cap), gpu_power_capped(request.gpu_power_cap):
         session = profile(
             arms,
             workloads,
@@ -93,7 +95,7 @@ def lengths_of(request: ProfileRequest, progress: Callable[[str], None]) -> list
 
 
 def arms_of(request: ProfileRequest, workloads: list[Workload], prompts: Sequence[str]) -> list[Arm]:
-    """Models times thread counts, each with a name of its own."""
+    """Models times thread counts times formats (as given, then each of `--quantise`), each with a name of its own."""
     limits = Constraints(
         cores=tuple(numbers(request.cores, "--cores", least=0)) if request.cores else None,
         memory_bytes=bytes_of(request.memory) if request.memory else None,
@@ -107,9 +109,14 @@ def arms_of(request: ProfileRequest, workloads: list[Workload], prompts: Sequenc
     default_threads = [len(limits.cores) if limits.cores else num_cores()]
     counts = numbers(request.threads, "--threads") if request.threads else default_threads
     arms = []
-    for model, count in itertools.product(request.model, counts):
+    formats = [None, *(request.quantise.split(",") if request.quantise else [])]
+    for model, count, format in itertools.product(request.model, counts, formats):
         engine = checked_engine(request.engine, model)
+        if format is not None and engine != "transformers":
+            raise UserError(f"--quantise {format}: rounds a model in transformers, and `{model}` goes to {engine}",
+                            hint="`stillmark quantise` writes a file for other engines")  # fmt: skip
         options = {"model_name": request.model_name} if request.model_name else {}
+        options |= {"quantise": format} if format else {}
         spec = EngineSpec(
             engine=engine,
             model=model,
@@ -120,6 +127,7 @@ def arms_of(request: ProfileRequest, workloads: list[Workload], prompts: Sequenc
         )
         check_constraints(limits, threads=spec.threads)
         name = f"{Path(model).name or model}, {spec.label}" if len(request.model) > 1 else None
+        name = f"{name or spec.label}, {format}" if format else name
         arms.append(Arm(spec=spec, constraints=limits, name=name))
     return arms
 

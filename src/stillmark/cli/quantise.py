@@ -15,7 +15,7 @@ Examples:
   stillmark quantise --model ./student --out student-int4 --type onnx-int4
 Types: F32 F16 BF16 Q8_0 Q5_1 Q5_0 Q4_1 Q4_0 (numpy); Q6_K Q5_K_M Q5_K_S Q4_K_M Q4_K_S Q3_K_L Q3_K_M Q3_K_S Q2_K
   (llama.cpp's quantiser, extra llamacpp); onnx-int4 (ONNX Runtime GenAI's builder, extra onnxruntime);
-  torchao-int8, torchao-int4 (refused, with the reason).
+  torchao-int8, torchao-int4 (no files: see `stillmark profile --quantise`).
 """
 
 

@@ -5,6 +5,9 @@ model speaks nonsense: rows of query and key matrices are reordered for Llama (l
 each other, transformers halves); the pre-tokenizer has the name of llama.cpp's own splitting rule; norms stay
 float32. What is not known to be right is refused. The end-to-end check is the text: both engines must write
 the same (tests/profiling/test_quantise.py).
+
+Models of question studies have whole words for tokens, which no tokenizer of llama.cpp reads. With `is_by_ids` their
+vocabulary is written too, as a list without rules: such a file takes and gives token ids, and is for the study alone.
 """
 
 import importlib
@@ -16,10 +19,11 @@ from stillmark.errors import UserError
 
 ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
 PERMUTED = ("llama", "mistral")
+SPACE = "\u0120"  # how byte-level BPE writes one
 NORMAL_TOKEN, CONTROL_TOKEN, USER_TOKEN = 1, 3, 4
 
 
-def float_gguf_of(source: Path, target: Path) -> None:
+def float_gguf_of(source: Path, target: Path, *, is_by_ids: bool = False) -> None:
     """Write `source` with its weights in float32."""
     gguf: Any = importlib.import_module("gguf")
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
@@ -35,7 +39,7 @@ def float_gguf_of(source: Path, target: Path) -> None:
     architecture = getattr(gguf.MODEL_ARCH, ARCHITECTURES[kind])
     writer = gguf.GGUFWriter(str(target), gguf.MODEL_ARCH_NAMES[architecture])
     _add_parameters(writer, config, source.name)
-    _add_tokenizer(gguf, writer, source, int(config["vocab_size"]))
+    _add_tokenizer(gguf, writer, source, int(config["vocab_size"]), is_by_ids=is_by_ids)
     _add_tensors(gguf, writer, source, config, architecture)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -63,7 +67,7 @@ def _add_parameters(writer: Any, config: dict[str, Any], name: str) -> None:
     writer.add_quantization_version(2)
 
 
-def _add_tokenizer(gguf: Any, writer: Any, source: Path, vocab_size: int) -> None:
+def _add_tokenizer(gguf: Any, writer: Any, source: Path, vocab_size: int, *, is_by_ids: bool) -> None:
     path = source / "tokenizer.json"
     if not path.is_file():
         raise UserError(f"{source} has no tokenizer.json", hint="save a fast tokenizer beside the model")
@@ -77,11 +81,18 @@ def _add_tokenizer(gguf: Any, writer: Any, source: Path, vocab_size: int) -> Non
     for token in tokens:
         entry = added.get(token)
         kinds.append(NORMAL_TOKEN if entry is None else CONTROL_TOKEN if entry["special"] else USER_TOKEN)
+    is_words = is_by_ids and described["model"].get("type") == "WordLevel"
+    if is_words:
+        tokens = [SPACE + token for token in tokens]  # what is written comes out as words with spaces between
+        writer.add_token_merges(
+            [f"{SPACE} {SPACE}"]
+        )  # the loader asks for one; no token of the list comes of it
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(splitting_rule(described))
+    writer.add_tokenizer_pre("gpt-2" if is_words else splitting_rule(described))
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
-    gguf.SpecialVocab(source, load_merges=True, n_vocab=vocab_size).add_to_gguf(writer, quiet=True)
+    special = gguf.SpecialVocab(source, load_merges=not is_words, n_vocab=vocab_size)
+    special.add_to_gguf(writer, quiet=True)
     writer.add_add_bos_token(False)
 
 

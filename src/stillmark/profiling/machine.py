@@ -100,7 +100,7 @@ def machine_state() -> MachineState:
         clock_hertz=_clock_hertz(),
         governor=_read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         temperature_celsius=_temperature_celsius(),
-        available_memory_bytes=_available_memory_bytes(),
+        available_memory_bytes=available_memory_bytes(),
         is_on_battery=_is_on_battery(),
     )
 
@@ -124,7 +124,7 @@ def _temperature_celsius() -> float | None:
     return max(known) if known else None
 
 
-def _available_memory_bytes() -> int | None:
+def available_memory_bytes() -> int | None:
     for line in (_read(Path("/proc/meminfo")) or "").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024

@@ -1,13 +1,18 @@
-"""A power cap on the CPU packages, where the kernel lets it be set (RAPL through powercap); else refused, and why.
+"""A power cap for the length of a run, where the system lets it be set; else refused, and why.
 
-GPUs have one too (NVML), but it is the whole device's, stays after a crash and needs an administrator: set it
-with `nvidia-smi --power-limit` before the run.
+- the CPU packages: RAPL's long-term limit, through the kernel's powercap files;
+- NVIDIA GPUs: NVML's power management limit, within the limits that the card states. It is the whole card's, takes
+  an administrator; a process that is killed leaves it behind (`nvidia-smi --power-limit` sets it back).
+
+What was set before is set again at the end of the block, whatever happened in it.
 """
 
+import importlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from stillmark.errors import UserError
 
@@ -44,3 +49,50 @@ def limit_files(root: Path = POWERCAP) -> list[Path]:
     if refused:
         raise UserError(f"power cannot be capped here: {refused[0]} may not be written", hint="run as root")
     return files
+
+
+@contextmanager
+def gpu_power_capped(watts: float | None) -> Iterator[None]:
+    """Every GPU's power limit at `watts` in the block, and what it was before after it."""
+    if watts is None:
+        yield
+        return
+    pynvml = _pynvml()
+    with ExitStack() as undone:
+        try:
+            pynvml.nvmlInit()
+            undone.callback(pynvml.nvmlShutdown)
+            for index in range(_num_gpus(pynvml)):
+                _cap(pynvml, index, round(watts * 1e3), undone)
+        except pynvml.NVMLError as error:
+            raise UserError(f"the GPU's power cannot be capped here: NVML says `{error}`",
+                            hint="it takes a driver, a card that lets it be set, and root") from error  # fmt: skip
+        yield
+
+
+def _pynvml() -> Any:
+    try:
+        return importlib.import_module("pynvml")
+    except ImportError as error:
+        raise UserError("the GPU's power cannot be capped here: pynvml is not installed",
+                        hint="pip install 'stillmark[energy]'") from error  # fmt: skip
+
+
+def _num_gpus(pynvml: Any) -> int:
+    number = int(pynvml.nvmlDeviceGetCount())
+    if not number:
+        raise UserError(
+            "the GPU's power cannot be capped here: NVML sees no GPU", hint="leave --gpu-power-cap out"
+        )
+    return number
+
+
+def _cap(pynvml: Any, index: int, milliwatts: int, undone: ExitStack) -> None:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    least, most = pynvml.nvmlDeviceGetPowerManagementLimitConstraints(handle)
+    if not least <= milliwatts <= most:
+        raise UserError(f"GPU {index} cannot be capped at {milliwatts / 1e3:g} W",
+                        hint=f"it takes {least / 1e3:g} to {most / 1e3:g} W")  # fmt: skip
+    before = pynvml.nvmlDeviceGetPowerManagementLimit(handle)
+    pynvml.nvmlDeviceSetPowerManagementLimit(handle, milliwatts)
+    undone.callback(pynvml.nvmlDeviceSetPowerManagementLimit, handle, before)

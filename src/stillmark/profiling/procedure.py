@@ -44,14 +44,15 @@ def profile(
     open_engine: OpenEngine = RemoteEngine,
     progress: Callable[[str], None] = lambda message: None,
 ) -> Session:
-    """Time every arm on every workload, its own answers to `prompts`, and one answer of each of `lengths`."""
+    """Time every arm on every workload (or its own), its answers to `prompts`, one answer of each of `lengths`."""
     labels = [arm.label for arm in arms]
     if len(set(labels)) < len(labels):
         raise UserError(f"two arms have the same name: {', '.join(labels)}")
     began_at = now()
     progress("noise check")
     before, idle = noise(rules), power.idle_watts(device)
-    settings = [Setting(arm=arm, workload=workload) for arm in arms for workload in workloads]
+    settings = [Setting(arm=arm, workload=workload) for arm in arms
+                for workload in ([arm.workload] if arm.workload else workloads)]  # fmt: skip
     session = Session(settings=settings, rules=rules, before=before, after=before, device=device,
                       idle_watts=idle, facts={}, memory={}, load_seconds={}, answers={}, began_at=began_at)  # fmt: skip
     with ExitStack() as opened:

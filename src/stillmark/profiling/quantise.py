@@ -50,8 +50,11 @@ class Quantised:
         return self.file_bytes / self.source_bytes
 
 
-def quantise(source: str | Path, target: str | Path, format: str) -> Quantised:
-    """Write `source` (a .gguf or a Hugging Face directory) as GGUF in `format`."""
+def quantise(source: str | Path, target: str | Path, format: str, *, is_by_ids: bool = False) -> Quantised:
+    """Write `source` (a .gguf or a Hugging Face directory) as GGUF in `format`.
+
+    `is_by_ids`: the file will be given token ids and no text, so a vocabulary of whole words will do.
+    """
     source, target = Path(source), Path(target)
     name = format.upper()
     if name not in FORMATS + MIXES:
@@ -64,7 +67,7 @@ def quantise(source: str | Path, target: str | Path, format: str) -> Quantised:
         from stillmark.profiling.convert_hf import float_gguf_of
 
         whole = target.with_suffix(".float.gguf")
-        float_gguf_of(source, whole)
+        float_gguf_of(source, whole, is_by_ids=is_by_ids)
         try:
             return _requantise(whole, target, name)
         finally:

@@ -42,6 +42,8 @@ class Arm:
     spec: EngineSpec
     constraints: Constraints = field(default_factory=Constraints)
     name: str | None = None
+    workload: Workload | None = None
+    """Its own, in place of the session's."""
 
     @property
     def label(self) -> str:

@@ -1,6 +1,6 @@
 """Variants of one model, each by whoever makes that format: ours and llama.cpp's for GGUF, ONNX Runtime's builder.
 
-torchao is refused: tried as 0.18.0 with torch 2.13.0 on AVX-512 cores without a GPU (benchmarks/profiling.md).
+torchao writes no file: `stillmark profile --quantise torchao-int8` rounds in memory and measures beside the original.
 """
 
 import importlib.util
@@ -15,8 +15,8 @@ from stillmark.profiling.quantise import Quantised, quantise
 ONNX = "onnx-int4"
 BUILDER = "onnxruntime_genai.models.builder"
 REFUSED = {
-    "torchao-int8": "torchao has no file of its own to write: it rounds a model in memory, and on this kind of "
-    "CPU a step then took twice as long as in float32",
+    "torchao-int8": "torchao has no file of its own to write: it rounds a model in memory, which "
+    "`stillmark profile --quantise torchao-int8` measures beside the original",
     "torchao-int4": "torchao 0.18 packs int4 with mslk, which is made for GPUs, and nothing else packs float32",
 }
 

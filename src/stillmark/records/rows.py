@@ -90,7 +90,7 @@ class TextScore:
     flops: int | None
     source: str | None = None  # the file that the piece is from
     teacher_kl_nats: float | None = (
-        None  # KL(teacher || model), summed over the piece's tokens; None: no teacher
+        None  # KL(teacher || model), summed over the piece's tokens; None: no teacher, or no distribution
     )
 
 

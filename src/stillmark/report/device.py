@@ -1,7 +1,7 @@
 """Inference on a device: the table of what was measured, the data of the page's picker, a choice in the terminal."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -29,6 +29,11 @@ MEASURED = (  # metric, heading, unit in words
 )
 
 
+def profiles_tables(conclusion: Mapping[str, Any]) -> list[Table]:
+    """One table, or none where nothing was profiled."""
+    return [profiles_table(conclusion)] if conclusion.get("profiles") else []
+
+
 def profiles_table(conclusion: Mapping[str, Any]) -> Table:
     """One row an arm, engine, format and setting."""
     columns = [
@@ -49,6 +54,7 @@ def profiles_table(conclusion: Mapping[str, Any]) -> Table:
         Column(name="reason", title="", is_number=False),
     ]
     costs = {name_of(row): row["per_correct"]["seconds"]["value"] for row in conclusion["choose"]}
+    variants = {(row["parent"], row["format"]): row["arm"] for row in conclusion.get("quantised", [])}
     rows = []
     for row in conclusion["profiles"]:
         cap = row["memory_cap_bytes"]
@@ -65,7 +71,9 @@ def profiles_table(conclusion: Mapping[str, Any]) -> Table:
         for metric, _ in MEASURED:
             figure = row["figures"].get(metric) or {"value": None, "low": None, "high": None}
             cells += limited_cells(figure, shown(metric, figure))
-        cost = costs.get(name_of(row)) if cap is None else None
+        variant = variants.get((row["arm"], row["format"])) if row["engine"] == "llamacpp" else None
+        evaluated = name_of({**row, "arm": variant or row["arm"]})
+        cost = costs.get(evaluated) if cap is None else None
         said = row["verdict"] + (f": {row['reason']}" if row["reason"] else "")
         cells += [
             number(cost, words.UNKNOWN if cost is None else seconds(cost)),
@@ -78,10 +86,20 @@ def profiles_table(conclusion: Mapping[str, Any]) -> Table:
         title="Inference as measured on the machine of the study",
         columns=tuple(columns),
         rows=tuple(rows),
-        note="Medians with 95% intervals, of the arm's last checkpoint of the first seed, alone on the machine; "
-        "lengths are the means of the arm's own answers where the study gives none. A correct answer: seconds of an "
-        "answer over accuracy. A run that broke a rule is INVALID and its seconds choose nothing.",
+        note=note_of(conclusion["profiles"]),
     )
+
+
+def note_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    note = (
+        "Medians with 95% intervals, of the arm's last checkpoint of the first seed, alone on the machine, all arms in "
+        "turn in a random order; lengths are the means of the arm's own answers where the study gives none. A correct "
+        "answer: seconds of an answer over accuracy. A run that broke a rule is INVALID and its seconds choose nothing."
+    )
+    num_sessions = len({row["session"] for row in rows})
+    if num_sessions == 1:
+        return note
+    return f"{note} Memory did not hold all engines at once: they were measured in {num_sessions} sessions, at random."
 
 
 def name_of(row: Mapping[str, Any]) -> tuple[str, str, str]:

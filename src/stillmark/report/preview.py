@@ -40,12 +40,13 @@ def preview_of(study: Study) -> dict[str, Any]:
 
 def stage_row(plan: Plan, arm: str, stage: str, jobs: list[Job], rate: float) -> dict[str, Any]:
     flops = sum(job.predicted_flops for job in jobs)
+    is_one_arms = arm in plan.study.arms  # a profile is of several
     return {
         "arm": arm,
-        "kind": plan.study.arms[arm].kind,
+        "kind": plan.study.arms[arm].kind if is_one_arms else None,
         "stage": stage,
         "num_jobs": len(jobs),
-        "params": plan.shape(arm).params,
+        "params": plan.shape(arm).params if is_one_arms else None,
         "predicted_tokens": sum(job.predicted_tokens for job in jobs),
         "predicted_flops": flops,
         "predicted_core_seconds": sum(map(profile_core_seconds, jobs))
@@ -56,7 +57,8 @@ def stage_row(plan: Plan, arm: str, stage: str, jobs: list[Job], rate: float) ->
 
 def profile_core_seconds(job: Job) -> float:
     """A profile ends by the clock: its budget for each engine, format and memory cap, on its threads."""
-    num_settings = sum(map(len, job.inputs["engines"].values())) * len(job.inputs["memory_cap_bytes"])
+    num_formats = sum(len(formats) for arm in job.inputs["arms"] for formats in arm["engines"].values())
+    num_settings = num_formats * len(job.inputs["memory_cap_bytes"])
     threads: int = job.inputs["threads"] or os.cpu_count() or 1
     return float(job.inputs["budget_seconds"]) * num_settings * threads
 
@@ -86,7 +88,8 @@ def print_preview(preview: dict[str, Any]) -> None:
         table.add_column(name, justify="right")
     for row in preview["stages"]:
         table.add_row(
-            row["arm"], row["kind"], row["stage"], str(row["num_jobs"]), f"{row['params']:,}",
+            row["arm"], row["kind"] or "", row["stage"], str(row["num_jobs"]),
+            "" if row["params"] is None else f"{row['params']:,}",
             f"{row['predicted_tokens']:,}", f"{row['predicted_flops'] / 1e12:.3g}",
             f"{row['predicted_core_seconds']:.0f}",
         )  # fmt: skip

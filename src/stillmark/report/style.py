@@ -13,6 +13,7 @@ ROLE_WORDS = {
     "student": "distilled student",
     "control": "control without a teacher",
     "teacher": "teacher",
+    "quantised": "quantised variant",
     "other": "other",
 }
 # (light page, dark page)
@@ -21,12 +22,14 @@ STUDENTS = (("#d55e00", "#f07c2b"), ("#009e73", "#2bc79b"), ("#e69f00", "#f2b632
             ("#8a5a00", "#c99545"))  # fmt: skip
 CONTROLS = (("#6b6b6b", "#a8a8a8"), ("#9a9a9a", "#d0d0d0"))
 TEACHERS = (("#111111", "#f5f5f5"), ("#5b3a8c", "#b79be0"))
+QUANTISED = (("#a6761d", "#d9a94a"), ("#7570b3", "#a9a5dc"), ("#66a61e", "#93cf4f"))
 OTHERS = (("#b0a38f", "#8d8371"),)
 SHAPES = {
     "vanilla": "circle",
     "student": "triangle",
     "control": "cross",
     "teacher": "diamond",
+    "quantised": "square",
     "other": "square",
 }
 
@@ -56,17 +59,21 @@ def roles_of(conclusion: Mapping[str, Any]) -> dict[str, str]:
         by_kind = {"distilled": "student", "teacher": "teacher", "vanilla": "other"}.get(kind, "other")
         if not conclusion["comparisons"] and kind == "vanilla":
             by_kind = "vanilla"
+        if arm.get("quantised_from"):
+            by_kind = "quantised"
         roles[name] = chosen.get(name) or ("vanilla" if name in vanilla else by_kind)
     return roles
 
 
 def styles_of(conclusion: Mapping[str, Any]) -> dict[str, ArmStyle]:
-    """The style of every arm, in the order in which they are listed: vanilla by size, teacher, controls, students."""
+    """The style of every arm, in the order in which they are listed: vanilla by size, teacher, controls, students,
+    quantised ones.
+    """
     roles = roles_of(conclusion)
     params = {arm["arm"]: arm["params"] for arm in conclusion["arms"]}
     styles: dict[str, ArmStyle] = {}
     for role, palette in (("vanilla", BLUES), ("teacher", TEACHERS), ("control", CONTROLS), ("student", STUDENTS),
-                          ("other", OTHERS)):  # fmt: skip
+                          ("quantised", QUANTISED), ("other", OTHERS)):  # fmt: skip
         members = [name for name in roles if roles[name] == role]
         if role == "vanilla":
             members.sort(key=lambda name: params[name])

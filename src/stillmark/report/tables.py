@@ -5,9 +5,10 @@ from typing import Any
 
 from stillmark.report import words
 from stillmark.report.answer_costs import answer_costs_table
-from stillmark.report.device import profiles_table
+from stillmark.report.device import profiles_tables
 from stillmark.report.ledger_tables import ledger_table, stages_table
 from stillmark.report.overlap import overlap_table
+from stillmark.report.quantised import quantised_tables
 from stillmark.report.table import Cell, Column, Table, limited_cells, limited_columns, number, word
 from stillmark.report.training import training_table
 
@@ -29,7 +30,8 @@ def tables_of(conclusion: Mapping[str, Any]) -> list[Table]:
         curve_table(conclusion),
         *([answer_costs_table(conclusion)] if conclusion.get("answer_axes") else []),
         ledger_table(conclusion),
-        *([profiles_table(conclusion)] if conclusion.get("profiles") else []),
+        *quantised_tables(conclusion),
+        *profiles_tables(conclusion),
     ]
 
 

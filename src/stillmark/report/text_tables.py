@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillmark.report import text_words, words
+from stillmark.report.device import profiles_tables
 from stillmark.report.ledger_tables import ledger_table, stages_table
+from stillmark.report.quantised import quantised_tables
 from stillmark.report.table import Cell, Column, Table, number, word
 from stillmark.report.text_words import COMPARED, HEADINGS, MEASURES, TITLES
 from stillmark.report.training import training_table
@@ -27,6 +29,8 @@ def text_tables_of(conclusion: Mapping[str, Any]) -> list[Table]:
         stages_table(conclusion),
         curve_table(conclusion),
         ledger_table(conclusion),
+        *quantised_tables(conclusion),
+        *profiles_tables(conclusion),
     ]
 
 

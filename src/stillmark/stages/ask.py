@@ -1,14 +1,16 @@
 """Models that answer questions: a teacher writing traces, a checkpoint on the held-out split."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from stillmark.backends.protocol import Sampling
+from stillmark.backends.protocol import Backend, Sampling
 from stillmark.backends.transformers import TransformersBackend
 from stillmark.evaluate.evaluate import CHUNK_ITEMS, ask
 from stillmark.models.build import load_model
 from stillmark.plan import Job, Plan
 from stillmark.records import Store
 from stillmark.stages.adopt import device_name, tokenizer_for
+from stillmark.stages.quantised import quantised_backend
 from stillmark.tasks import Sample
 
 BATCH_TOKENS = 16384  # positions of one forward pass: the models are small
@@ -45,20 +47,28 @@ def reply_to(
 ) -> None:
     """A checkpoint of the arm that the job needs answers the questions, from the first chunk not recorded."""
     task_name = plan.study.task_of(job.arm)
-    record = store.checkpoints(job.needs[0])[checkpoint]
-    model = load_model(store.folder / record.path, record.sha256)
-    tokenizer = tokenizer_for(plan, job.arm)
-    backend = TransformersBackend(model, tokenizer, max_batch_tokens=BATCH_TOKENS)
     with store.transaction():
         store.add_items(question.item(task_name) for question in questions)
-    chunks = ask(
-        job.key, job.stage, backend, plan.shape(job.arm), task_name, plan.tasks[task_name], questions, sampling,
-        first_chunk=len(store.ledger(job.key)), device=device_name(),
-    )  # fmt: skip
-    for chunk in chunks:
-        with store.transaction():
-            store.add(*chunk.samples, chunk.entry)
-        report(min(1.0, (chunk.index + 1) * CHUNK_ITEMS / len(questions)))
+    with backend_of(job, plan, store, checkpoint) as backend:
+        chunks = ask(
+            job.key, job.stage, backend, plan.shape(job.arm), task_name, plan.tasks[task_name], questions,
+            sampling, first_chunk=len(store.ledger(job.key)), device=device_name(),
+        )  # fmt: skip
+        for chunk in chunks:
+            with store.transaction():
+                store.add(*chunk.samples, chunk.entry)
+            report(min(1.0, (chunk.index + 1) * CHUNK_ITEMS / len(questions)))
+
+
+def backend_of(job: Job, plan: Plan, store: Store, checkpoint: int) -> AbstractContextManager[Backend]:
+    """The checkpoint in transformers; a quantised arm's in llama.cpp."""
+    if "format" in job.inputs:
+        return quantised_backend(job, plan, store)
+    record = store.checkpoints(job.needs[0])[checkpoint]
+    model = load_model(store.folder / record.path, record.sha256)
+    return nullcontext(
+        TransformersBackend(model, tokenizer_for(plan, job.arm), max_batch_tokens=BATCH_TOKENS)
+    )
 
 
 def unique(samples: list[Sample]) -> list[Sample]:

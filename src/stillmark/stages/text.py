@@ -1,7 +1,8 @@
 """What is done with a text task: the teacher's logits captured, a checkpoint's surprise at held-out text."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from stillmark.distill.head import checked_output_head
 from stillmark.distill.identity import CacheIdentity, TokenSequence, data_sha256, tokenizer_sha256
 from stillmark.distill.logit_cache import CacheSettings, LogitCache
 from stillmark.distill.logit_capture import capture_flops, capture_logits, teacher_hidden_states
+from stillmark.distill.text import IGNORED
 from stillmark.errors import UserError
-from stillmark.evaluate.text_quality import Judge, TextScorer, hidden_states_of, token_rows
+from stillmark.evaluate.text_quality import Judge, Surprise, TextScorer, hidden_states_of, token_rows
 from stillmark.models.build import load_model
 from stillmark.plan import Job, Plan
 from stillmark.records import LedgerEntry, Method, Store, TextScore
 from stillmark.stages.adopt import device_name, final_model, tokenizer_for
+from stillmark.stages.quantised import quantised_backend
 from stillmark.study.schema import Text
 
 HIDDEN_FILE = "hidden_states.safetensors"
@@ -151,34 +154,59 @@ def open_cache(job: Job, plan: Plan, store: Store) -> LogitCache:
 def evaluate_text(job: Job, plan: Plan, store: Store, report: Any) -> None:
     """A checkpoint on the held-out sequences, from the first that is not recorded."""
     corpus, shape = corpus_for(plan, job.arm), plan.shape(job.arm)
+    done = len(store.text_scores(job.key))
+    with score_of(job, plan, store) as score:
+        for start in range(done, len(corpus.test), SEQUENCES_AT_ONCE):
+            rows = []
+            with Stretch() as stretch:
+                for index in range(start, min(start + SEQUENCES_AT_ONCE, len(corpus.test))):
+                    held_out, began = corpus.test[index], time.perf_counter()
+                    surprise = score(index, held_out.sequence)
+                    rows.append(
+                        TextScore(
+                            job_key=job.key, index=index, nats=-surprise.nats,
+                            tokens=held_out.sequence.num_loss_tokens, num_bytes=held_out.num_bytes,
+                            truncated_tokens=0, seconds=time.perf_counter() - began,
+                            flops=sequence_flops(shape, held_out.sequence), source=held_out.source,
+                            teacher_kl_nats=surprise.teacher_kl_nats,
+                        )
+                    )  # fmt: skip
+            entry = LedgerEntry(
+                job_key=job.key, part="evaluate", index=start // SEQUENCES_AT_ONCE,
+                flops=sum(row.flops or 0 for row in rows), flops_method=Method.COUNTED,
+                tokens=sum(len(corpus.test[row.index].sequence.token_ids) for row in rows), positions=None,
+                device=device_name(), **stretch.row(),
+            )  # fmt: skip
+            with store.transaction():
+                store.add(*rows, entry)
+            report(min(1.0, (start + SEQUENCES_AT_ONCE) / len(corpus.test)))
+
+
+Score = Callable[[int, TokenSequence], Surprise]  # of the held-out sequence with this index
+
+
+@contextmanager
+def score_of(job: Job, plan: Plan, store: Store) -> Iterator[Score]:
+    """How the job's model is held to a sequence: in transformers, beside the judge; a quantised one in llama.cpp.
+
+    llama.cpp hands over the probability of a token and not of all: no divergence from the teacher.
+    """
+    if "format" in job.inputs:
+        with quantised_backend(job, plan, store) as backend:
+
+            def nats_of(index: int, sequence: TokenSequence) -> Surprise:
+                wanted = [None if target == IGNORED else target for target in sequence.targets]
+                return Surprise(
+                    nats=sum(backend.token_nats(sequence.token_ids, wanted)), teacher_kl_nats=None
+                )
+
+            yield nats_of
+        return
     record = store.checkpoints(job.needs[0])[job.inputs["checkpoint"]]
     vocab_size = len(tokenizer_for(plan, job.arm))
     scorer = TextScorer(load_model(store.folder / record.path, record.sha256), vocab_size)
     judges = judge_once(job.needs[1], plan, store, vocab_size) if plan.judge else None
-    done = len(store.text_scores(job.key))
-    for start in range(done, len(corpus.test), SEQUENCES_AT_ONCE):
-        rows = []
-        with Stretch() as stretch:
-            for index in range(start, min(start + SEQUENCES_AT_ONCE, len(corpus.test))):
-                held_out, began = corpus.test[index], time.perf_counter()
-                surprise = scorer.score(held_out.sequence, judges.of(index) if judges else None)
-                rows.append(
-                    TextScore(
-                        job_key=job.key, index=index, nats=-surprise.nats, tokens=held_out.sequence.num_loss_tokens,
-                        num_bytes=held_out.num_bytes, truncated_tokens=0, seconds=time.perf_counter() - began,
-                        flops=sequence_flops(shape, held_out.sequence), source=held_out.source,
-                        teacher_kl_nats=surprise.teacher_kl_nats,
-                    )
-                )  # fmt: skip
-        entry = LedgerEntry(
-            job_key=job.key, part="evaluate", index=start // SEQUENCES_AT_ONCE,
-            flops=sum(row.flops or 0 for row in rows), flops_method=Method.COUNTED,
-            tokens=sum(len(corpus.test[row.index].sequence.token_ids) for row in rows), positions=None,
-            device=device_name(), **stretch.row(),
-        )  # fmt: skip
-        with store.transaction():
-            store.add(*rows, entry)
-        report(min(1.0, (start + SEQUENCES_AT_ONCE) / len(corpus.test)))
+    yield lambda index, sequence: scorer.score(sequence, judges.of(index) if judges else None)
 
 
 _judges: dict[tuple[Path, str], "HeldOutJudge"] = {}  # of this process: loading a teacher takes seconds

@@ -18,16 +18,18 @@ FORMATS: dict[
     "llamacpp": ("F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0",
                  "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"),
 }  # fmt: skip
+FLOAT_FORMATS = ("F32", "F16", "BF16")  # of GGUF: of any shape
 SAME_WEIGHTS = (FLOAT32, "F32")  # nothing is rounded: what evaluation found of the arm holds
 LEAST_CAP_BYTES = 2**20
 
 
 class Profile(Strict):
-    """What is measured of each arm: one job an arm, of the first seed, alone on the machine.
+    """What is measured of each arm: all in one job, interleaved, of the first seed, alone on the machine.
 
-    Without `prompt_tokens` and `new_tokens` they are the means of what the arm's own evaluation recorded, so that
-    an arm that writes more is measured writing more. Under each of `memory_caps` the same work is tried again; an arm
-    that does not fit is recorded as such.
+    The formats that an arm is quantised to are measured beside `engines`. Without `prompt_tokens` and
+    `new_tokens` they are the means of what the arm's own evaluation recorded, so that an arm that writes more is
+    measured writing more. Under each of `memory_caps` the same work is tried again; an arm that does not fit is
+    recorded as such.
     """
 
     arms: list[str] = Field(default=[])  # none named: all
@@ -56,7 +58,7 @@ def profile_faults(raw: Mapping[str, Any], arms: Mapping[str, Any], *, is_text: 
             yield f"profile.arms[{index}]: there is no arm `{name}`; {near}"
     if isinstance(named, list) and len({str(name) for name in named}) < len(named):
         yield "profile.arms: the same arm is named twice"
-    yield from engine_faults(raw.get("engines"), is_text=is_text)
+    yield from engine_faults(raw.get("engines"))
     given = [key for key in ("prompt_tokens", "new_tokens") if raw.get(key) is not None]
     if len(given) == 1:
         other = "new_tokens" if given == ["prompt_tokens"] else "prompt_tokens"
@@ -66,24 +68,24 @@ def profile_faults(raw: Mapping[str, Any], arms: Mapping[str, Any], *, is_text: 
     yield from cap_faults(raw.get("memory_caps"))
 
 
-def engine_faults(engines: Any, *, is_text: bool) -> Iterator[str]:
-    """Formats that an engine has not, and engines that cannot run the study's models."""
+def engine_faults(engines: Any) -> Iterator[str]:
+    """Formats that an engine has not."""
     for engine, formats in engines.items() if isinstance(engines, Mapping) else ():
         possible = FORMATS.get(engine) if isinstance(engine, str) else None
         if possible is None:
             continue  # the schema says so
-        if engine == "llamacpp" and not is_text:
-            yield (
-                "profile.engines.llamacpp: models made for question tasks have whole words for tokens, and "
-                "GGUF has no such tokenizer; possible: transformers"
-            )
-        listed = [str(format) for format in formats] if isinstance(formats, list) else []
-        for format in listed:
-            if format not in possible:
-                near = did_you_mean(format, possible) or "possible: " + ", ".join(possible)
-                yield f"profile.engines.{engine}: `{format}` is not a format; {near}"
-        if len(set(listed)) < len(listed):
-            yield f"profile.engines.{engine}: the same format is given twice"
+        yield from format_faults(f"profile.engines.{engine}", formats, possible)
+
+
+def format_faults(path: str, formats: Any, possible: tuple[str, ...]) -> Iterator[str]:
+    """Formats that are none of the possible ones, or given twice."""
+    listed = [str(format) for format in formats] if isinstance(formats, list) else []
+    for format in listed:
+        if format not in possible:
+            near = did_you_mean(format, possible) or "possible: " + ", ".join(possible)
+            yield f"{path}: `{format}` is not a format; {near}"
+    if len(set(listed)) < len(listed):
+        yield f"{path}: the same format is given twice"
 
 
 def cap_faults(caps: Any) -> Iterator[str]:

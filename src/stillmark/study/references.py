@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from stillmark.errors import did_you_mean
-from stillmark.study.profile import profile_faults
+from stillmark.study.profile import FORMATS, format_faults, profile_faults
 from stillmark.study.recipe import Recipe, recipe_faults
 
 
@@ -25,6 +25,7 @@ def reference_faults(raw: Mapping[str, Any]) -> list[str]:
             faults += missing(f"arms.{name}.{role}", arm.get(role), arms, "arm")
         faults += contradictions(name, arm, len(tasks))
         faults += starting_faults(name, arm, arms, models)
+        faults += quantised_faults(name, arm, arms)
     faults += cycles(arms)
     conclusion = mapping(raw.get("conclusion"))
     for key in ("students", "vanilla", "controls"):
@@ -80,6 +81,15 @@ def contradictions(name: str, arm: Mapping[str, Any], num_tasks: int) -> Iterato
         yield f"arms.{name}.teacher: is missing, and {said} needs one"
     if teacher and not recipe.needs_teacher:
         yield f"arms.{name}.teacher: is given, but {said} learns nothing from it"
+
+
+def quantised_faults(name: str, arm: Mapping[str, Any], arms: Mapping[str, Any]) -> Iterator[str]:
+    """Formats that are not written here, and arms that another would take the name of."""
+    formats = arm.get("quantise")
+    yield from format_faults(f"arms.{name}.quantise", formats, FORMATS["llamacpp"])
+    for format in formats if isinstance(formats, list) else ():
+        if f"{name}-{format}" in arms:
+            yield f"arms.{name}.quantise: {format} makes the arm `{name}-{format}`, and there is one of that name"
 
 
 def starting_faults(

@@ -127,6 +127,7 @@ class Arm(Strict):
     base: str | None = None  # the arm whose final weights it starts from; None: random weights
     task: str | None = None  # the task that it is trained on; None: the study's only one
     control: Control | None = None  # adds the arm `NAME-control`
+    quantise: list[str] = Field(default=[])  # GGUF formats: each adds the arm `NAME-FORMAT`
 
     @property
     def training(self) -> Recipe:
@@ -138,6 +139,25 @@ class Arm(Strict):
     def checkpoints(self) -> int:
         """How many of its models are evaluated: a given model is one."""
         return self.recipe.checkpoints if self.recipe else 1
+
+    @property
+    def evaluated(self) -> range:
+        """The checkpoints that are evaluated, by number."""
+        return range(self.checkpoints)
+
+
+class QuantisedArm(Arm):
+    """The last checkpoint of another arm in a GGUF format, as an engine of that format runs it (llama.cpp).
+
+    Nothing is trained for it: what it took to make is what its parent took. A plan makes it (`sizes.py`), no file.
+    """
+
+    parent: str
+    format: str
+
+    @property
+    def evaluated(self) -> range:
+        return range(self.checkpoints - 1, self.checkpoints)
 
 
 class Conclusion(Strict):

@@ -2,7 +2,8 @@
 
 Prefill is one pass over the prompts with logits for the last position; each decode step feeds one token a
 sequence and the KV cache. That is what `generate` does, without its per-step bookkeeping; greedy. On CUDA each
-token is awaited before its time is taken. `options`: `device` (cpu), `dtype` (float32).
+token is awaited before its time is taken. `options`: `device` (cpu), `dtype` (float32), `quantise` (torchao-int8 or
+torchao-int4; nothing is rounded without it).
 """
 
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stillmark.errors import UserError
+from stillmark.profiling.engines import torchao
 from stillmark.profiling.workload import Batch, EngineSpec, ModelFacts, Timeline, Workload
 
 BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
@@ -30,6 +32,13 @@ def prepare(spec: EngineSpec) -> Libraries:
 
     if spec.options.get("dtype", "float32") not in BYTES:
         raise UserError(f"unknown dtype `{spec.options['dtype']}` (dtypes: {', '.join(BYTES)})")
+    if spec.options.get("quantise", "torchao-int8") not in torchao.SETTINGS:
+        possible = ", ".join(torchao.SETTINGS)
+        raise UserError(
+            f"cannot quantise to `{spec.options['quantise']}` in transformers (possible: {possible})"
+        )
+    if "quantise" in spec.options:
+        torchao.library()
     if spec.options.get("device", "cpu") != "cpu" and not torch.cuda.is_available():
         raise UserError(f"no device `{spec.options['device']}`: torch sees no CUDA here")
     if spec.threads is not None:
@@ -62,7 +71,10 @@ class TransformersEngine:
             )
         except OSError as error:
             raise UserError(f"the model `{spec.model}` could not be loaded: {error}") from error
+        quantise = spec.options.get("quantise")
         self._model = model.to(self._device).eval()
+        if quantise is not None:
+            self._model = torchao.rounded(self._model, quantise)
         self.load_seconds = time.perf_counter() - began
         window = getattr(model.config, "max_position_embeddings", None)
         if window is not None and spec.context_tokens > window:
@@ -71,7 +83,7 @@ class TransformersEngine:
             )
         self._tokenizer_source = (source, {} if "use_safetensors" in extra else extra)
         self._auto = auto
-        self.facts = facts_of(model, spec.model, dtype, auto.__version__, self._torch.__version__)
+        self.facts = facts_of(model, spec.model, dtype, auto.__version__, self._torch.__version__, quantise)
 
     def run(self, workload: Workload, variant: int) -> Batch:
         prompts = workload.prompts(self.facts.vocab_size or 1, variant)
@@ -112,19 +124,21 @@ class TransformersEngine:
         return tuple(arrivals), time.perf_counter() - scheduled, written
 
 
-def facts_of(model: Any, name: str, dtype: str, version: str, torch_version: str) -> ModelFacts:
-    """Weights that a step reads: all parameters, but of an untied embedding only one row."""
+def facts_of(
+    model: Any, name: str, dtype: str, version: str, torch_version: str, quantise: str | None = None
+) -> ModelFacts:
+    """Weights that a step reads: all parameters, but of an untied embedding only one row. No file holds torchao's."""
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     is_tied = head is not None and head.weight is embedding.weight
-    unread = 0 if is_tied else embedding.weight.numel()
-    num_params = sum(parameter.numel() for parameter in model.parameters())
+    unread = 0 if is_tied else torchao.stored_bytes(embedding.weight)
+    weight_bytes = sum(torchao.stored_bytes(parameter) for parameter in model.parameters())
     return ModelFacts(
         name=name,
         engine="transformers",
         engine_version=f"transformers {version}, torch {torch_version}",
-        file_bytes=size_on_disk(Path(name)),
-        weight_bytes_per_token=(num_params - unread) * BYTES[dtype],
-        weight_format=dtype,
+        file_bytes=size_on_disk(Path(name)) if quantise is None else None,
+        weight_bytes_per_token=float(weight_bytes - unread),
+        weight_format=quantise or dtype,
         cache_bytes_per_value=BYTES[dtype],
         config=model.config.to_dict() if not hasattr(model.config, "num_experts") else None,
         vocab_size=embedding.weight.shape[0],
