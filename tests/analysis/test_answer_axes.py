@@ -21,7 +21,7 @@ def last_jobs(store, arm):
 
 def write(store, sql, *values):
     with store.transaction():
-        store._connection.execute(sql, values)
+        store.connection.execute(sql, values)
 
 
 def test_without_a_profile_seconds_are_evaluations_and_memory_is_counted(tmp_path):

@@ -105,7 +105,7 @@ def test_one_process_asks_nobody(monkeypatch: pytest.MonkeyPatch):
 
 
 class FakeAccelerator:
-    num_processes, process_index, mixed_precision = 2, 1, "no"
+    num_processes, process_index, mixed_precision, device = 2, 1, "no", "cpu"
 
     class state:
         fsdp_plugin: Any = None
