@@ -10,7 +10,7 @@ from typing import Any
 from stillmark.analysis.lineage import Lineage
 from stillmark.study.schema import QuantisedArm
 from stillmark.tasks.overlap import EvaluationItems
-from stillmark.tasks.task import TrainableTask, held_out_prompts
+from stillmark.tasks.task import HELD_OUT, held_out_prompts
 from stillmark.tasks.traces import choose_traces
 
 MAX_LOOKED_AT = 2000  # training questions of one arm and seed, its first ones
@@ -18,13 +18,16 @@ MAX_LOOKED_AT = 2000  # training questions of one arm and seed, its first ones
 
 def overlap_rows(lineage: Lineage) -> list[dict[str, Any]]:
     """One row a trained arm, over seeds: its distinct questions, and how many of them overlap."""
-    held_out = {name: held_out_items(task) for name, task in lineage.plan.tasks.items()}
+    held_out = {}
     prompts = {item_id: item.prompt for item_id, item in lineage.store.items().items()}
     rows = []
     for arm, spec in lineage.study.arms.items():
         if spec.recipe is None or isinstance(spec, QuantisedArm):
             continue  # nothing was trained for it
-        num_items, items = held_out[lineage.study.task_of(arm)]
+        name = lineage.study.task_of(arm)
+        if name not in held_out:
+            held_out[name] = held_out_items(lineage, arm, prompts)
+        num_items, items = held_out[name]
         questions: set[str] = set()
         read = 0
         for seed in lineage.study.seeds:
@@ -46,9 +49,24 @@ def overlap_rows(lineage: Lineage) -> list[dict[str, Any]]:
     return rows
 
 
-def held_out_items(task: TrainableTask) -> tuple[int, EvaluationItems]:
-    prompts = held_out_prompts(task)
-    return len(prompts), EvaluationItems(prompts)
+def held_out_items(lineage: Lineage, arm: str, prompts: dict[str, str]) -> tuple[int, EvaluationItems]:
+    """Those of the arm's task. The split that was evaluated is read where it is recorded: to draw it anew takes longer
+    than the rest of a large study's conclusion.
+    """
+    study, task = lineage.study, lineage.plan.tasks[lineage.study.task_of(arm)]
+    job = lineage.evaluation(arm, study.seeds[0], study.arms[arm].checkpoints - 1)
+    if job.key in lineage.finished:
+        answered = dict.fromkeys(item_id for (item_id,) in lineage.store.sample_columns(job.key, "item_id"))
+        held_out = [prompts[item_id] for item_id in answered]
+        held_out += [
+            sample.prompt
+            for split in HELD_OUT
+            if split != study.evaluate_on
+            for sample in task.held_out_samples(split)
+        ]
+    else:
+        held_out = held_out_prompts(task)
+    return len(held_out), EvaluationItems(held_out)
 
 
 def questions_of(lineage: Lineage, arm: str, seed: int, prompts: dict[str, str]) -> tuple[list[str], int]:
