@@ -108,7 +108,7 @@ def test_a_changed_study_runs_again_what_the_change_touches(tiny_run: Path, tmp_
     assert new == {"teacher", "traces-small", "traces-small-from-base", "logits-small"}
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_it_ends_with_the_same_records(tiny_run: Path, tmp_path: Path, seed: int):
     folder = tmp_path / "tiny"
     stream = random.Random(seed)
