@@ -38,7 +38,7 @@ def answer_axes(
     """
     names = [arm["arm"] for arm in arms]
     spent = {name: evaluated(lineage, name) for name in names}
-    joules = {name: evaluation_joules(lineage, name) for name in names}
+    joules = {name: evaluation_joules(lineage, name, spent[name]["samples"]) for name in names}
     plain = {row["arm"]: row for row in devices if (row["engine"], row["format"]) == USUAL}
 
     def from_profile(metric: str) -> tuple[str, dict[str, dict[str, Any]]] | None:
@@ -105,7 +105,7 @@ def profiled_value(row: Row | None, metric: str) -> dict[str, Any]:
 
 
 def evaluated(lineage: Lineage, arm: str) -> dict[str, float | None]:
-    """Mean seconds and price of the answers of an arm's last checkpoint; None where one has none."""
+    """How many answers an arm's last checkpoint gave, and their mean seconds and price; None where one has none."""
     sums = [lineage.store.answer_sums(job.key) for job in last_evaluations(lineage, arm)]
     num_samples = sum(one["samples"] for one in sums)
 
@@ -113,16 +113,15 @@ def evaluated(lineage: Lineage, arm: str) -> dict[str, float | None]:
         is_whole = num_samples > 0 and sum(one[count] for one in sums) == num_samples
         return sum(one[total] for one in sums) / num_samples if is_whole else None
 
-    return {"seconds": mean("timed", "seconds"), "usd": mean("priced", "usd")}
+    return {"samples": num_samples, "seconds": mean("timed", "seconds"), "usd": mean("priced", "usd")}
 
 
-def evaluation_joules(lineage: Lineage, arm: str) -> dict[str, Any]:
+def evaluation_joules(lineage: Lineage, arm: str, num_samples: float | None) -> dict[str, Any]:
     """Joules of an answer by the ledger of the arm's last evaluations; the ledger says why there are none."""
     jobs = last_evaluations(lineage, arm)
     entries = [entry for job in jobs for entry in lineage.store.ledger(job.key)]
     values = [entry.joules for entry in entries]
     found = [value for value in values if value is not None]
-    num_samples = sum(lineage.store.answer_sums(job.key)["samples"] for job in jobs)
     if entries and num_samples and len(found) == len(values):
         return known(sum(found) / num_samples, "")
     why = next(

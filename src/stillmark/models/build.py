@@ -53,10 +53,8 @@ def save_model(folder: Path, model: Any, weights: Mapping[str, torch.Tensor], to
     return digest
 
 
-def load_model(folder: Path, sha256: str | None = None) -> Any:
-    """The model in a directory, in float32 and eval mode. With `sha256`, its weights must be just those."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
+def checked_weights(folder: Path, sha256: str | None) -> Path:
+    """The file of a directory's weights. With `sha256`, it must be just that one."""
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise UserError(
@@ -65,6 +63,14 @@ def load_model(folder: Path, sha256: str | None = None) -> Any:
     if sha256 is not None and file_sha256(weights) != sha256:
         raise UserError(f"{weights}: is not the file that was recorded (sha256 differs)",
                         hint="delete the study's folder to make it again")  # fmt: skip
+    return weights
+
+
+def load_model(folder: Path, sha256: str | None = None) -> Any:
+    """The model in a directory, in float32 and eval mode. With `sha256`, its weights must be just those."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    weights = checked_weights(folder, sha256)
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).to(torch.float32)
     absent = model.load_state_dict(load_file(weights), strict=False)
     tied = set(getattr(model, "all_tied_weights_keys", None) or {})  # the file holds one of two tied names

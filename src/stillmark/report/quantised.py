@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillmark.report import text_words, words
-from stillmark.report.table import Column, Table, number, word
+from stillmark.report.table import Column, Table, limited_cells, limited_columns, word
 
-NOTHING = {"value": None, "low": None, "high": None}
 NOTE = (
     "The last checkpoint, written as GGUF in the format and run by llama.cpp, less the same one in float32 run by "
     "transformers, paired over the same items, with 95% intervals. F32 rounds nothing and shows the engines alone. "
@@ -24,17 +23,15 @@ def quantised_table(conclusion: Mapping[str, Any]) -> Table:
     measure, title = ("bits_per_byte", "Bits per byte less") if is_text else ("accuracy", "Accuracy less")
     columns = [Column(name=name, title=title, is_number=False)
                for name, title in (("arm", "Arm"), ("format", "Format"), ("parent", "Made from"))]  # fmt: skip
-    columns += [Column(name=measure, title=title + " that of the float arm")]
-    columns += [Column(name=f"{measure}_{end}", title="") for end in ("low", "high")]
+    columns += limited_columns(measure, title + " that of the float arm")
     rows = []
     for row in conclusion["quantised"]:
-        known = row[measure] or NOTHING
         if row[measure] is None:
             text = words.UNKNOWN
         else:
             text = text_words.difference(row[measure]) if is_text else words.points(row[measure])
-        cells = [word(row["arm"]), word(row["format"]), word(row["parent"]), number(known["value"], text)]
-        rows.append((*cells, *(number(known[end], "") for end in ("low", "high"))))
+        cells = [word(row["arm"]), word(row["format"]), word(row["parent"])]
+        rows.append((*cells, *limited_cells(row[measure], text)))
     less = "Less is better." if is_text else "In points of accuracy."
     return Table(name="quantised", title="What quantising changes", columns=tuple(columns), rows=tuple(rows),
                  note=NOTE + less)  # fmt: skip

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 import torch
 
 from stillmark.backends.llamacpp import LlamaCppBackend
-from stillmark.errors import UserError
-from stillmark.models.build import file_sha256
+from stillmark.models.build import checked_weights
 from stillmark.plan import Job, Plan
 from stillmark.profiling.quantise import quantise
 from stillmark.records import Store
@@ -25,9 +24,7 @@ def quantised_backend(job: Job, plan: Plan, store: Store) -> Iterator[LlamaCppBa
     """One sequence at a time: beside others llama.cpp's rounding changes, and greedy replies would not come again."""
     record = store.checkpoints(job.needs[0])[job.inputs["checkpoint"]]
     source, scratch = store.folder / record.path, store.folder / "quantised" / job.key
-    if file_sha256(source / "model.safetensors") != record.sha256:
-        raise UserError(f"{source}/model.safetensors: is not the file that was recorded (sha256 differs)",
-                        hint="delete the study's folder to make it again")  # fmt: skip
+    checked_weights(source, record.sha256)
     scratch.mkdir(parents=True, exist_ok=True)
     target = scratch / f"{job.inputs['format']}.gguf"
     try:
