@@ -21,7 +21,7 @@ def test_every_arm_is_looked_at_and_none_overlaps(tmp_path: Path):
     lineage = Lineage(store)
     task = lineage.plan.tasks["shuffled"]
     held_out = set(held_out_prompts(task))
-    rows = {row["arm"]: row for row in overlap_rows(lineage)}
+    rows = {row["arm"]: row for row in overlap_rows(lineage, store.items())}
     assert rows.keys() == lineage.study.arms.keys()
     for arm, row in rows.items():
         assert (row["equal"], row["held_out_items"]) == (0, len(held_out))
@@ -62,7 +62,7 @@ def test_a_planted_item_is_counted_and_its_traces_are_not_learned_from(tmp_path:
     with sqlite3.connect(tmp_path / "records.sqlite") as connection:
         connection.execute("UPDATE items SET prompt = ? WHERE prompt = ?", (planted.upper(), chosen))
     store = Store.open(tmp_path)
-    rows = {row["arm"]: row["equal"] for row in overlap_rows(Lineage(store))}
+    rows = {row["arm"]: row["equal"] for row in overlap_rows(Lineage(store), store.items())}
     assert rows["traces-small"] == rows["logits-small"] == 1  # they read the same traces
     assert rows["vanilla-small"] == 0
     after = text_source(job, lineage.plan, store, tokenizer_for(lineage.plan, job.arm))

@@ -58,7 +58,7 @@ def conclude_study(store: Store) -> dict[str, Any]:
         "size_claims": size_claim_rows(lineage, {arm: curves[arm] for arm in recorded}),
         "ledger": ledger_rows(lineage),
         "training": training_rows(lineage),
-        "overlap": overlap_rows(lineage),
+        "overlap": overlap_rows(lineage, items),
         "unfinished": sorted({f"{job.stage} {job.arm} seed {job.seed}" for job in lineage.unfinished}),
         "bootstrap": {"num_resamples": NUM_RESAMPLES, "random_seed": RANDOM_SEED, "confidence": 0.95},
         "provenance": lineage.provenance,

@@ -8,6 +8,7 @@ questions that are composed of a few words share some by chance (`tasks/overlap.
 from typing import Any
 
 from stillmark.analysis.lineage import Lineage
+from stillmark.records import ItemRecord
 from stillmark.study.schema import QuantisedArm
 from stillmark.tasks.overlap import EvaluationItems
 from stillmark.tasks.task import HELD_OUT, held_out_prompts
@@ -16,10 +17,10 @@ from stillmark.tasks.traces import choose_traces
 MAX_LOOKED_AT = 2000  # training questions of one arm and seed, its first ones
 
 
-def overlap_rows(lineage: Lineage) -> list[dict[str, Any]]:
+def overlap_rows(lineage: Lineage, items: dict[str, ItemRecord]) -> list[dict[str, Any]]:
     """One row a trained arm, over seeds: its distinct questions, and how many of them overlap."""
     held_out = {}
-    prompts = {item_id: item.prompt for item_id, item in lineage.store.items().items()}
+    prompts = {item_id: item.prompt for item_id, item in items.items()}
     rows = []
     for arm, spec in lineage.study.arms.items():
         if spec.recipe is None or isinstance(spec, QuantisedArm):
@@ -27,14 +28,14 @@ def overlap_rows(lineage: Lineage) -> list[dict[str, Any]]:
         name = lineage.study.task_of(arm)
         if name not in held_out:
             held_out[name] = held_out_items(lineage, arm, prompts)
-        num_items, items = held_out[name]
+        num_items, evaluation = held_out[name]
         questions: set[str] = set()
         read = 0
         for seed in lineage.study.seeds:
             trained_on, number = questions_of(lineage, arm, seed, prompts)
             questions |= set(trained_on)
             read += number
-        kinds = [found.kind for question in questions if (found := items.overlap(question))]
+        kinds = [found.kind for question in questions if (found := evaluation.overlap(question))]
         rows.append(
             {
                 "arm": arm,
