@@ -13,13 +13,16 @@ from stillmark.analysis.frontier import (
     Curve,
     CurvePoint,
     accuracy_difference_at,
-    compute_ratio,
     compute_ratios,
     compute_to_reach,
     curve_band,
     pareto_frontier,
 )
 from stillmark.analysis.resample import resampled_arms
+
+
+def compute_ratio(numerator, denominator, accuracy, **settings):
+    return compute_ratios(numerator, denominator, [accuracy], **settings)[0]
 
 
 def curve(accuracies, flops=None, *, arm="vanilla", seed=0, num_items=100):

@@ -161,3 +161,8 @@ def censored_summary(lowest: FloatArray, highest: FloatArray, confidence: float)
         "upper_bound": most if has_most and not is_exact else None,
         "share_censored": share_censored,
     }
+
+
+def finite(value: float | None) -> float | None:
+    """JSON has no infinity: an open end is None."""
+    return None if value is None or not np.isfinite(value) else float(value)

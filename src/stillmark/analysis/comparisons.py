@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from stillmark.analysis.bootstrap import NUM_RESAMPLES, RANDOM_SEED
+from stillmark.analysis.bootstrap import NUM_RESAMPLES, RANDOM_SEED, finite
 from stillmark.analysis.curves import ArmRows, Curve
-from stillmark.analysis.frontier import Ratio, ratio_at
+from stillmark.analysis.frontier import Ratio, ratio_at, ratio_numbers
 from stillmark.analysis.intervals import accuracy_interval_over_seeds
-from stillmark.analysis.ledger_rows import finite
 from stillmark.analysis.lineage import Lineage
 from stillmark.analysis.resample import Resampled
 from stillmark.analysis.shared_teacher import ratios_by_students
@@ -122,15 +121,8 @@ def ratio_row(at: str, boundary: str, ratio: Ratio) -> dict[str, Any]:
         "at": at,
         "boundary": boundary,
         "accuracy": ratio.at_accuracy,
-        "text": str(ratio),
-        "value": finite(ratio.value),
-        "low": finite(ratio.low),
-        "high": finite(ratio.high),
-        "censored": ratio.censored,
-        "bound": finite(ratio.lower_bound if ratio.censored == "more than" else ratio.upper_bound),
         "vanilla_flops": finite(ratio.numerator.value),
         "student_flops": finite(ratio.denominator.value),
         "reached_by": ratio.numerator.reached_by,
-        "method": "counted over counted",
-        "notes": list(ratio.notes),
+        **ratio_numbers(ratio),
     }

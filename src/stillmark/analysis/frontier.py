@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stillmark.analysis.bootstrap import NUM_RESAMPLES, CensoredEstimate, FloatArray, censored_summary
+from stillmark.analysis.bootstrap import NUM_RESAMPLES, CensoredEstimate, FloatArray, censored_summary, finite
 from stillmark.analysis.curves import (
     ArmRows,
     Curve,
@@ -36,7 +36,6 @@ __all__ = [
     "Ratio",
     "Reach",
     "accuracy_difference_at",
-    "compute_ratio",
     "compute_ratios",
     "compute_ratios_at_ends",
     "compute_to_reach",
@@ -126,37 +125,6 @@ def compute_to_reach(
     return reach_of(arms, accuracy, chance=chance, monotone=monotone, confidence=confidence)
 
 
-def compute_ratio(
-    numerator_curves: Sequence[Curve],
-    denominator_curves: Sequence[Curve],
-    at_accuracy: float,
-    *,
-    numerator_extra_flops: ExtraFlops = 0.0,
-    denominator_extra_flops: ExtraFlops = 0.0,
-    chance: float | None = None,
-    monotone: Monotone = "isotonic",
-    confidence: float = 0.95,
-    num_resamples: int = NUM_RESAMPLES,
-    random_seed: int = 0,
-    clusters: Sequence[Any] | None = None,
-) -> Ratio:
-    """Compute of the numerator over that of the denominator at which each reaches `at_accuracy`."""
-    (ratio,) = compute_ratios(
-        numerator_curves,
-        denominator_curves,
-        [at_accuracy],
-        numerator_extra_flops=numerator_extra_flops,
-        denominator_extra_flops=denominator_extra_flops,
-        chance=chance,
-        monotone=monotone,
-        confidence=confidence,
-        num_resamples=num_resamples,
-        random_seed=random_seed,
-        clusters=clusters,
-    )
-    return ratio
-
-
 def compute_ratios(
     numerator_curves: Sequence[Curve],
     denominator_curves: Sequence[Curve],
@@ -171,9 +139,10 @@ def compute_ratios(
     random_seed: int = 0,
     clusters: Sequence[Any] | None = None,
 ) -> list[Ratio]:
-    """`compute_ratio` at each accuracy, from one bootstrap.
+    """Compute of the numerator over that of the denominator at which each reaches an accuracy, for each of them.
 
-    The same `random_seed` draws the same resamples: ratios under two boundaries differ by the boundary alone.
+    From one bootstrap: the same `random_seed` draws the same resamples, so ratios under two boundaries differ
+    by the boundary alone.
     """
     shared = {curve.arm for curve in numerator_curves} & {curve.arm for curve in denominator_curves}
     if shared:
@@ -250,3 +219,17 @@ def ratio_at(
     summary = censored_summary(lowest, highest, confidence)
     notes = tuple(dict.fromkeys(above.notes + below.notes))
     return Ratio(at_accuracy=value, numerator=above, denominator=below, notes=notes, **summary)
+
+
+def ratio_numbers(ratio: Ratio) -> dict[str, Any]:
+    """What every table says of a ratio; a limit that is open or not known is None."""
+    return {
+        "text": str(ratio),
+        "value": finite(ratio.value),
+        "low": finite(ratio.low),
+        "high": finite(ratio.high),
+        "censored": ratio.censored,
+        "bound": finite(ratio.lower_bound if ratio.censored == "more than" else ratio.upper_bound),
+        "method": "counted over counted",
+        "notes": list(ratio.notes),
+    }

@@ -2,15 +2,8 @@
 
 from typing import Any
 
-import numpy as np
-
 from stillmark.analysis.lineage import Lineage
 from stillmark.compute.ledger import total
-
-
-def finite(value: float | None) -> float | None:
-    """JSON has no infinity: an open end is None."""
-    return None if value is None or not np.isfinite(value) else float(value)
 
 
 def ledger_rows(lineage: Lineage) -> list[dict[str, Any]]:

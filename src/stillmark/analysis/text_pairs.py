@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stillmark.analysis.bootstrap import NUM_RESAMPLES, RANDOM_SEED
+from stillmark.analysis.bootstrap import NUM_RESAMPLES, RANDOM_SEED, finite
 from stillmark.analysis.crossed import ratio_of_sums
 from stillmark.analysis.curves import Curve, CurvePoint
-from stillmark.analysis.frontier import Ratio, compute_ratios_at_ends
-from stillmark.analysis.ledger_rows import finite
+from stillmark.analysis.frontier import Ratio, compute_ratios_at_ends, ratio_numbers
 from stillmark.analysis.lineage import Lineage
 from stillmark.analysis.text_scores import COMPARED, TextResult, estimate_row
 from stillmark.compute.ledger import Boundary, Part
@@ -225,16 +224,9 @@ def ratio_row(measure: str, at: str, boundary: Boundary, ratio: Ratio) -> dict[s
         "at": at,
         "boundary": str(boundary),
         "quality": -ratio.at_accuracy,
-        "text": str(ratio),
-        "value": finite(ratio.value),
-        "low": finite(ratio.low),
-        "high": finite(ratio.high),
-        "censored": ratio.censored,
-        "bound": finite(ratio.lower_bound if ratio.censored == "more than" else ratio.upper_bound),
         "other_flops": finite(ratio.numerator.value),
         "student_flops": finite(ratio.denominator.value),
-        "method": "counted over counted",
-        "notes": list(ratio.notes),
+        **ratio_numbers(ratio),
     }
 
 
