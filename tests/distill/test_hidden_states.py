@@ -19,7 +19,7 @@ COUNT = int((TARGETS != -100).sum())
 def test_by_hand_without_projectors():
     student, teacher = states(6, 0), states(6, 1)
     keep = TARGETS != -100
-    mse = HiddenStateMatch(6, 6, [(1, 2)])(student, teacher, TARGETS, num_loss_tokens=COUNT)
+    mse = HiddenStateMatch(6, 6, [(1, 2)], kind="mse")(student, teacher, TARGETS, num_loss_tokens=COUNT)
     torch.testing.assert_close(mse, torch.nn.functional.mse_loss(student[1][keep], teacher[2][keep]))
     cosine = HiddenStateMatch(6, 6, [(1, 2), (2, 1)], kind="cosine")(
         student, teacher, TARGETS, num_loss_tokens=COUNT

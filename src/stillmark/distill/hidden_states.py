@@ -45,7 +45,7 @@ class HiddenStateMatch(torch.nn.Module):  # type: ignore[misc]
         teacher_size: int,
         pairs: Sequence[tuple[int, int]],
         *,
-        kind: str = "mse",
+        kind: str = "cosine",
         seed: int = 0,
     ) -> None:
         super().__init__()

@@ -51,10 +51,14 @@ class OnPolicy(Strict):
 
 
 class HiddenStates(Strict):
-    """Layers of the student pulled towards the teacher's, beside the loss (`distill/hidden_states.py`)."""
+    """Layers of the student pulled towards the teacher's, beside the loss (`distill/hidden_states.py`).
+
+    match: `cosine` (DistilBERT, arXiv 1910.01108) has no scale. `mse` (TinyBERT) has the teacher's: where its states
+    are large, as SmolLM2's, it needs a small weight, or it drowns the loss (benchmarks/distillation.md).
+    """
 
     weight: Positive = 1.0
-    match: Literal["mse", "cosine"] = "mse"
+    match: Literal["mse", "cosine"] = "cosine"
 
 
 class Lora(Strict):
