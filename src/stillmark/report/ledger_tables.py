@@ -80,8 +80,17 @@ def ledger_table(conclusion: Mapping[str, Any]) -> Table:
         "device",
     )
     texts = {"key", "stage", "part", "arm", "methods", "joules_source", "device"}
+    titles = {
+        "flops": "FLOPs",
+        "predicted_flops": "Predicted FLOPs of the whole job",
+        "cpu_seconds": "CPU seconds",
+    }
     columns = tuple(
-        Column(name=name, title=name.replace("_", " ").capitalize(), is_number=name not in texts)
+        Column(
+            name=name,
+            title=titles.get(name, name.replace("_", " ").capitalize()),
+            is_number=name not in texts,
+        )
         for name in names
     )
     rows = []
@@ -93,7 +102,8 @@ def ledger_table(conclusion: Mapping[str, Any]) -> Table:
         title="The ledger, job by job",
         columns=columns,
         rows=tuple(rows),
-        note="Predicted FLOPs are from the plan, before anything was run.",
+        note="One line for each part of a job. Predicted FLOPs are the plan's for the whole job, before anything was "
+        "run: the same on each of its lines, not to be added up over them.",
     )
 
 

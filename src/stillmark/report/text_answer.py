@@ -107,9 +107,9 @@ def ratio_sentence(pair: Mapping[str, Any]) -> str:
     if row is None or row["text"] == words.UNKNOWN:
         return "How much compute each needs for the same bits per byte is unknown."
     end = pair["other"] if row["at"] == "other's end" else pair["student"]
-    return (f"For the {text_words.value('bits_per_byte', row['quality'])} bits per byte with which {end} ends, "
-            f"{pair['other']} needs {words.ratio(row)} the compute of {pair['student']} "
-            f"(95% interval: {words.ratio_limits(row)}; boundary {FAIR}).")  # fmt: skip
+    return (f"For the {text_words.value('bits_per_byte', row['quality'])} bits per byte with which {end} "
+            f"ends, as far as all its seeds went, {pair['other']} needs {words.ratio(row)} the compute of "
+            f"{pair['student']} (95% interval: {words.ratio_limits(row)}; boundary {FAIR}).")  # fmt: skip
 
 
 def details_of(conclusion: Mapping[str, Any], pair: Mapping[str, Any]) -> list[str]:

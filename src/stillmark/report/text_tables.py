@@ -181,9 +181,9 @@ def ratios_table(conclusion: Mapping[str, Any]) -> Table:
                 )
             )  # fmt: skip
     return Table(name="ratios", title="Compute ratio at equal quality", columns=tuple(columns), rows=tuple(rows),
-                 note="Compute that the other needs over the student's, where either side ends. Above 1, the student "
-                 "needs less. > or <: one side never gets there within its budget, or is there at its first "
-                 "checkpoint; nothing is extrapolated.")  # fmt: skip
+                 note="Compute that the other needs over the student's, where either side ends, as far as all its "
+                 "seeds went. Above 1, the student needs less. > or <: one side never gets there within its budget, or "
+                 "is there at its first checkpoint; nothing is extrapolated.")  # fmt: skip
 
 
 def matched_table(conclusion: Mapping[str, Any]) -> Table:
