@@ -201,6 +201,8 @@ _worker: dict[str, Any] = {}
 
 def begin_worker(parent: int, study: Study, folder: Path, messages: Any, jobs_at_once: int) -> None:
     """Loads the study once a process, leaves Ctrl-C to the parent, and ends when the parent is gone."""
+    # Libraries that load a model draw bars of their own; the parent draws one for all jobs. tqdm reads this once
+    os.environ["TQDM_DISABLE"] = "1"
     from stillmark.distill.processes import end_with
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
