@@ -15,6 +15,7 @@ TORCH_FREE = [
     "compute",
     "tasks",
     "sizes",
+    "benchmark_plan",
     "profile_plan",
     "plan",
     "analysis",

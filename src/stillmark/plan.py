@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from stillmark.benchmark_plan import benchmark_inputs, benchmark_size, benchmarked_arms, found_benchmark
 from stillmark.compute.flops import forward_flops, generate_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.errors import UserError
@@ -23,6 +24,7 @@ from stillmark.profile_plan import (
 )
 from stillmark.records import canonical
 from stillmark.sizes import Sizes, resolved, with_controls, with_variants
+from stillmark.study.benchmarks import Benchmarks
 from stillmark.study.profile import Profile
 from stillmark.study.recipe import Recipe
 from stillmark.study.schema import GivenModel, PrunedModel, QuantisedArm, Study, Text
@@ -35,7 +37,7 @@ class Job:
     """One stage of one arm and seed. `inputs` and `needs` make its key."""
 
     key: str
-    stage: str  # adopt | train | generate | capture | evaluate | profile
+    stage: str  # adopt | train | generate | capture | evaluate | benchmark | profile
     arm: str
     seed: int
     inputs: dict[str, Any]
@@ -70,12 +72,15 @@ class Plan:
         self.generate_keys: dict[tuple[str, int], str] = {}
         self.capture_keys: dict[tuple[str, int], str] = {}  # of the teacher's logits that an arm learns from
         self.evaluation_keys: dict[tuple[str, int, int], str] = {}  # by arm, seed and checkpoint
+        self.benchmark_keys: dict[tuple[str, int, str], str] = {}  # by arm, seed and the benchmark's name
         self.profile_key: str | None = None  # one job measures all arms
         self._refuse_impossible_budgets()
         refuse_impossible_formats(self.study, self.config)
         for seed in study.seeds:
             for arm in self.arms_in_order:
                 self._add_arm(arm, seed)
+        if study.benchmarks:
+            self._add_benchmarks(study.benchmarks)
         if study.profile:
             refuse_impossible_profiles(self.study, study.profile, self.config)
             self._add_profile(study.profile)
@@ -275,6 +280,18 @@ class Plan:
             "evaluate", name, seed, inputs, needs, checkpoint=inputs["checkpoint"],
             flops=reading_flops(name), tokens=found.test_tokens,
         )  # fmt: skip
+
+    def _add_benchmarks(self, asked: Benchmarks) -> None:
+        """Each model that is trained to its end answers each benchmark; a given one once for all seeds."""
+        for arm in benchmarked_arms(self.study, asked):
+            for name in asked.tasks:
+                inputs = benchmark_inputs(self.study, asked, name, arm)
+                flops, tokens = benchmark_size(found_benchmark(asked, name), self.shape(arm))
+                for seed in self.study.seeds:
+                    self.benchmark_keys[arm, seed, name] = self._add(
+                        "benchmark", arm, seed, inputs, [self.train_keys[arm, seed]],
+                        checkpoint=inputs["checkpoint"], flops=flops, tokens=tokens,
+                    )  # fmt: skip
 
     def _add_profile(self, profile: Profile) -> None:
         """One job for all arms. No FLOPs are predicted: how often the work is repeated is decided while it is done."""

@@ -9,7 +9,9 @@ from stillmark.distill.corpus import read_corpus
 from stillmark.distill.vocabulary import vocabulary_sha256
 from stillmark.errors import UserError
 from stillmark.evaluate.model import weights_hash
+from stillmark.evaluate.study_benchmarks import found_benchmarks, questions_of
 from stillmark.models.given import given_config, given_tokenizer
+from stillmark.study.benchmarks import Benchmarks
 from stillmark.study.schema import GivenModel, Study, Text
 
 
@@ -27,12 +29,22 @@ def resolve(study: Study) -> Study:
         assert isinstance(spec, Text), name
         assert given.config is not None, name
         plain = spec.model_copy(update={"resolved": None})
-        facts = read_corpus(plain, tokenizer).resolved(int(given.config["vocab_size"]))
+        corpus = read_corpus(plain, tokenizer, questions_of(study.benchmarks))
+        facts = corpus.resolved(int(given.config["vocab_size"]))
         if spec.resolved is not None and spec.resolved != facts:
             raise UserError(f"tasks.{name}: its files are not those that `resolved` pins",
                             hint="restore the files, or remove `resolved`")  # fmt: skip
         tasks[name] = spec.model_copy(update={"resolved": facts})
-    return found.model_copy(update={"tasks": tasks})
+    benchmarks = resolved_benchmarks(study.benchmarks, tokenizer) if study.benchmarks else None
+    return found.model_copy(update={"tasks": tasks, "benchmarks": benchmarks})
+
+
+def resolved_benchmarks(asked: Benchmarks, tokenizer: Any) -> Benchmarks:
+    facts = found_benchmarks(asked, tokenizer)
+    if asked.resolved not in (None, facts):
+        raise UserError("benchmarks: the files are not those that `resolved` pins",
+                        hint="restore the files, or remove `resolved`")  # fmt: skip
+    return asked.model_copy(update={"resolved": facts})
 
 
 def require_one_tokenizer(study: Study, tokenizer: Any) -> None:

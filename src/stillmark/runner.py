@@ -102,6 +102,7 @@ EFFORT_PER_FLOP = {
     "capture": 1.0,
     "generate": 6.0,
     "evaluate": 8.0,
+    "benchmark": 2.0,
     "profile": 0.0,  # its time is not one of FLOPs
 }  # decoding is slower a FLOP; for the bar alone
 
@@ -176,7 +177,7 @@ def chosen(ready: list[Job], running: list[Job], unfinished: set[str], workers: 
     if unfinished == {"profile"}:
         return [] if running else ready[:1]
     others = [job for job in ready if job.stage != "profile"]
-    return sorted(others, key=lambda job: job.stage == "evaluate")[: workers - len(running)]
+    return sorted(others, key=lambda job: job.stage in ("evaluate", "benchmark"))[: workers - len(running)]
 
 
 def end_workers(pool: ProcessPoolExecutor) -> None:

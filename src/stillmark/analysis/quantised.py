@@ -7,12 +7,13 @@ another, so that what differs between runs alike for both is not in the interval
 first is too narrow where the two sides hardly ever disagree.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from stillmark.analysis.bootstrap import FloatArray
 from stillmark.analysis.crossed import ratio_of_sums
 from stillmark.analysis.curves import Curve
 from stillmark.analysis.differences import items_by_seed
@@ -29,20 +30,18 @@ def quantised_rows(study: Study, curves: Mapping[str, list[Curve]]) -> list[dict
     """One row a quantised arm of a question study: accuracy less its parent's, with a 95% interval."""
     rows = []
     for named in quantised_arms(study, curves):
-        found = accuracy_difference(curves[named["arm"]], curves[named["parent"]])
+        arm, parent = (items_by_seed(curves[named[side]]) for side in ("arm", "parent"))
+        found = accuracy_difference(arm, parent)
         rows.append({**named, "accuracy": None if found is None else asdict(found)})
     return rows
 
 
-def accuracy_difference(
-    first: Sequence[Curve], second: Sequence[Curve], confidence: float = 0.95
-) -> Interval | None:
-    """Accuracy of the first less the second's at the end, seed by seed on the items that all answered."""
-    sides = items_by_seed(first), items_by_seed(second)
-    answered = np.isfinite(sides[0] + sides[1]).all(axis=1)
+def accuracy_difference(first: FloatArray, second: FloatArray, confidence: float = 0.95) -> Interval | None:
+    """Accuracy of the first less the second's, both items x seeds, seed by seed on the items that all answered."""
+    answered = np.isfinite(first + second).all(axis=1)
     if not answered.any():
         return None
-    one, other = (side[answered] for side in sides)
+    one, other = first[answered], second[answered]
     crossed = ratio_of_sums((one - other).T, np.ones(len(one)), confidence=confidence)
     over_items = paired_difference(one, other, confidence=confidence)
     assert over_items is not None, "some items were answered"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stillmark.analysis.arm_rows import mean_or_none
+from stillmark.analysis.benchmark_rows import benchmark_part
 from stillmark.analysis.bootstrap import NUM_RESAMPLES, RANDOM_SEED
 from stillmark.analysis.crossed import ratio_of_sums
 from stillmark.analysis.ledger_rows import ledger_rows
@@ -46,6 +47,7 @@ def conclude_text(lineage: Lineage) -> dict[str, Any]:
         "choose": device_rows(lineage, arms, profiles),
         "pairs": pairs,
         **quantised_part(quantised_text_rows(lineage, results)),
+        **benchmark_part(lineage),
         "ledger": text_ledger(lineage),
         "training": training_rows(lineage),
         "unfinished": sorted({f"{job.stage} {job.arm} seed {job.seed}" for job in lineage.unfinished}),

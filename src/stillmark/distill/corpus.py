@@ -31,9 +31,8 @@ class Corpus:
 
     train: list[TokenSequence]
     test: list[HeldOutSequence]
-    dropped_documents: (
-        int  # of the training files: a prompt that a held-out document has, or shares a run with
-    )
+    dropped_documents: int
+    """Of the training files: those whose prompt a held-out document or a benchmark has, or shares a run with."""
 
     def resolved(self, vocab_size: int) -> ResolvedText:
         """The counts and the checksum that a study keeps of it."""
@@ -51,14 +50,17 @@ class Corpus:
         )
 
 
-def read_corpus(spec: Text, tokenizer: Any) -> Corpus:
-    """The task's files as sequences. Raises UserError where nothing is left to train or test on."""
+def read_corpus(spec: Text, tokenizer: Any, questions: Sequence[str] = ()) -> Corpus:
+    """The task's files as sequences. Training documents whose prompt is in the held-out ones or in `questions`, of the
+    benchmarks that the models are asked, are left out. Raises UserError where nothing is left to train or test on.
+    """
     if not getattr(tokenizer, "is_fast", False):
         raise UserError(f"{type(tokenizer).__name__} does not say which characters a token stands for",
                         "use a model with a fast tokenizer (tokenizer.json)")  # fmt: skip
     train_documents, held_out = read_documents(spec.train)
     test_documents = [*held_out, *read_documents(spec.test)[0]]
-    evaluation = EvaluationItems(document.prompt for document in test_documents if document.prompt)
+    prompts = [document.prompt for document in test_documents if document.prompt]
+    evaluation = EvaluationItems([*prompts, *questions])
     kept, overlaps = without_overlap(train_documents, lambda document: document.prompt, evaluation)
     chat, length = chat_format(tokenizer), spec.context_tokens
     train = [window.sequence for document in kept for window in windows(document, tokenizer, chat, length)]

@@ -5,14 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stillmark.analysis.intervals import Interval, accuracy_interval
-from stillmark.evaluate.sample_records import starts_thinking
 from stillmark.evaluate.summary import evaluation_jobs, flag_matrix
-from stillmark.records import ItemRecord, JobRecord, Outcome, SampleDetail, SampleRecord, Store
-from stillmark.tasks.benchmark import Benchmark
-from stillmark.tasks.choice_scorer import judge_likelihoods
-from stillmark.tasks.registry import find_benchmark
-from stillmark.tasks.thinking import BUDGETS, ThinkingTags
-from stillmark.tasks.verdict import Verdict, judge
+from stillmark.records import JobRecord, Outcome, SampleRecord, Store
+from stillmark.tasks.grader import Grader
+from stillmark.tasks.thinking import BUDGETS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +32,7 @@ def rescore(store: Store) -> list[Rescored]:
         if is_graded_elsewhere(job):
             done.append(left_alone(store, job))
             continue
-        grader = Grader(store, job, items)
+        grader = Grader(store, job.key, job.inputs, items)
         changes = []
         samples = store.samples(job.key)
         with store.transaction():
@@ -85,27 +81,6 @@ def left_alone(store: Store, job: JobRecord) -> Rescored:
     )
 
 
-class Grader:
-    """Grades the stored replies of one job as they would be graded now."""
-
-    def __init__(self, store: Store, job: JobRecord, items: Mapping[str, ItemRecord]) -> None:
-        self.store, self.job, self.items = store, job, items
-        self.benchmark: Benchmark = find_benchmark(job.inputs["reference"])[0]
-        self.details: dict[tuple[str, int], SampleDetail] = store.details(job.key)
-        self.tags = ThinkingTags(**job.inputs["thinking"]) if job.inputs["thinking"] else None
-
-    def grade(self, sample: SampleRecord, response: str, stop_reason: str) -> Verdict:
-        detail = self.details[(sample.item_id, sample.repeat)]
-        target = self.items[sample.item_id].target
-        if detail.nats is not None:
-            return judge_likelihoods(json.loads(detail.nats), target, self.job.inputs["likelihood_rule"])
-        sent = self.store.prompt(detail.prompt_sha256) or ""
-        return judge(
-            self.benchmark.scorer, response, target, stop_reason,
-            tags=self.tags, starts_thinking=starts_thinking(sent, self.tags),
-        )  # fmt: skip
-
-
 @dataclass(frozen=True, kw_only=True)
 class AtBudget:
     """A job as it would have ended with a smaller limit of new tokens."""
@@ -124,7 +99,7 @@ def accuracy_at_budgets(store: Store, job: JobRecord) -> list[AtBudget]:
     """
     if job.inputs["mode"] != "generation" or is_graded_elsewhere(job):
         return []
-    grader = Grader(store, job, store.items())
+    grader = Grader(store, job.key, job.inputs, store.items())
     samples = store.samples(job.key)
     longest = max((sample.generated_tokens for sample in samples), default=0)
     curve = []

@@ -20,7 +20,7 @@ from stillmark.evaluate.model import LoadedModel, sha256_text
 from stillmark.evaluate.sample_records import Asked, generation_records, likelihood_records
 from stillmark.provenance import provenance
 from stillmark.records import LedgerEntry, Method, Outcome, SampleDetail, SampleRecord, Store, canonical
-from stillmark.tasks.benchmark import BenchmarkData, Mode, Shots
+from stillmark.tasks.benchmark import Benchmark, BenchmarkData, Mode, Shots
 from stillmark.tasks.thinking import DEFAULT_TAGS, ThinkingTags
 
 CHUNK_ITEMS: dict[Mode, int] = {"generation": 32, "loglikelihood": 128}
@@ -41,6 +41,17 @@ class EvalSettings:
     seed: int = 0
     chat: ChatUse = "auto"  # auto: the model's template for generation, plain text for likelihoods
     thinking: ThinkingTags | None = DEFAULT_TAGS
+
+    def shots_of(self, benchmark: Benchmark) -> tuple[int, Shots]:
+        """How many examples a prompt has, and how they are chosen."""
+        count = benchmark.num_fewshot if self.num_fewshot is None else self.num_fewshot
+        return count, self.shot_order or benchmark.shot_order
+
+
+def is_put_as_chat(settings: EvalSettings, mode: Mode, *, has_template: bool) -> bool:
+    """Whether a prompt goes through the model's chat template."""
+    is_asked_for = settings.chat == "always" or (settings.chat == "auto" and mode == "generation")
+    return has_template and is_asked_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +88,8 @@ def make_job(
     _, form = benchmark.form(mode)
     if settings.chat == "always" and model.chat is None:
         raise UserError(f"{model.label} has no chat template", hint="leave --chat out, or give `never`")
-    uses_chat = model.chat is not None and (
-        settings.chat == "always" or (settings.chat == "auto" and mode == "generation")
-    )
-    count = benchmark.num_fewshot if settings.num_fewshot is None else settings.num_fewshot
-    order = settings.shot_order or benchmark.shot_order
+    uses_chat = is_put_as_chat(settings, mode, has_template=model.chat is not None)
+    count, order = settings.shots_of(benchmark)
     if count:
         data.examples(0, count, order)  # reads the examples' file, so that `origin` names it
     sampling = Sampling(
@@ -135,8 +143,15 @@ class Progress:
 
 
 def run_job(store: Store, job: Job, *, limit: int | None = None) -> Iterator[Progress]:
-    """Asks what is not yet recorded. Samples that ended in `error` are asked again."""
+    """Asks what is not yet recorded, as a job of its own."""
     store.begin_job(job.key, "evaluate", job.inputs, provenance())
+    yield from ask_items(store, job, limit=limit)
+    if len(job.data.chosen(limit)) == len(job.data.rows):
+        store.finish_job(job.key)
+
+
+def ask_items(store: Store, job: Job, *, limit: int | None = None) -> Iterator[Progress]:
+    """Asks what is not yet recorded under the job's key. Samples that ended in `error` are asked again."""
     chosen = job.data.chosen(limit)
     store.drop_errors(job.key)
     recorded = store.samples(job.key)
@@ -156,8 +171,6 @@ def run_job(store: Store, job: Job, *, limit: int | None = None) -> Iterator[Pro
             num_correct=outcomes.count(Outcome.CORRECT),
             num_samples=len(outcomes),
         )
-    if len(chosen) == len(job.data.rows):
-        store.finish_job(job.key)
 
 
 def chunks_of(indices: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -11,7 +11,7 @@ from stillmark.evaluate.model import LoadedModel, sha256_text
 from stillmark.records import ItemRecord, Outcome, SampleDetail, SampleRecord
 from stillmark.tasks.benchmark import Benchmark, LikelihoodRule
 from stillmark.tasks.choice_scorer import judge_likelihoods
-from stillmark.tasks.thinking import ThinkingTags, budget_cuts, split_thinking
+from stillmark.tasks.thinking import ThinkingTags, budget_cuts, split_thinking, starts_thinking
 from stillmark.tasks.verdict import Verdict, judge
 
 Pair = tuple[SampleRecord, SampleDetail]
@@ -24,11 +24,6 @@ class Asked:
     index: int
     item: ItemRecord
     sent: str
-
-
-def starts_thinking(sent: str, tags: ThinkingTags | None) -> bool:
-    """The prompt ends by opening a thinking block, as some chat templates do."""
-    return tags is not None and sent.rstrip().endswith(tags.opening)
 
 
 def generation_records(

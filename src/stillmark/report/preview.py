@@ -14,7 +14,9 @@ from stillmark.study import Study
 
 # Share of this machine's matmul rate that a stage is taken to reach, for the time that is predicted. Small models
 # lose most of it to the many small operations around the matmuls, and decoding loses nearly all.
-ASSUMED_UTILISATION = {"adopt": 1.0, "train": 0.45, "capture": 0.5, "generate": 0.08, "evaluate": 0.06}
+ASSUMED_UTILISATION = {
+    "adopt": 1.0, "train": 0.45, "capture": 0.5, "generate": 0.08, "evaluate": 0.06, "benchmark": 0.3,
+}  # fmt: skip
 PROBE_SIZE = 512
 
 

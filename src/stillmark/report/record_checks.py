@@ -109,7 +109,11 @@ def with_found(study: Study, resolved: Study) -> Study:
         if isinstance(task, Text) and isinstance(read, Text):
             task = task.model_copy(update={"resolved": task.resolved or read.resolved})
         tasks[name] = task
-    return study.model_copy(update={"models": models, "tasks": tasks})
+    benchmarks = study.benchmarks
+    if benchmarks and resolved.benchmarks:
+        read_rows = benchmarks.resolved or resolved.benchmarks.resolved
+        benchmarks = benchmarks.model_copy(update={"resolved": read_rows})
+    return study.model_copy(update={"models": models, "tasks": tasks, "benchmarks": benchmarks})
 
 
 def check_jobs(store: Store, plan: Plan) -> Check:

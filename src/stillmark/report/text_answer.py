@@ -11,6 +11,7 @@ from typing import Any
 
 from stillmark.report import text_words, words
 from stillmark.report.answer import Answer, Tone, warning_of
+from stillmark.report.benchmarks import benchmark_lines
 
 FAIR = "generation"
 RULE = (
@@ -117,6 +118,7 @@ def details_of(conclusion: Mapping[str, Any], pair: Mapping[str, Any]) -> list[s
     student, other = arms[pair["student"]], arms[pair["other"]]
     teachers = [arm for arm in conclusion["arms"] if arm["role"] == "teacher"]
     lines = [score_line(arm) for arm in [student, other, *teachers]]
+    lines += benchmark_lines(conclusion, student["arm"], other["arm"])
     lines += [spent_line(pair)]
     lines += gap_lines(student, other, conclusion["judge"])
     lines += unknown_lines(student)

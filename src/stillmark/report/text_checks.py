@@ -13,6 +13,7 @@ from stillmark.compute.flops import forward_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.plan import Job
 from stillmark.records import Store, TextScore
+from stillmark.report.benchmark_checks import check_benchmarks
 from stillmark.report.checks import Check, checked, label
 from stillmark.study.schema import Text
 
@@ -49,6 +50,7 @@ def check_text(store: Store, lineage: Lineage) -> list[Check]:
     for job in captures:
         flops += capture_faults(store, lineage, job, jobs, scores)
     return [
+        *check_benchmarks(store, lineage),
         checked("every held-out sequence is scored, once, and is the same for every model", num_scores, sequences),
         checked("likelihoods and divergences are possible ones", num_scores, values),
         checked("FLOPs of reading the held-out text, counted again", len(jobs) + len(captures), flops),

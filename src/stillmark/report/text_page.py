@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from stillmark.analysis import crossed, curves, frontier, text_pairs, text_scores
+from stillmark.analysis import benchmark_rows, crossed, curves, frontier, text_pairs, text_scores
 from stillmark.compute import flops, ledger
 from stillmark.report import text_words, words
 from stillmark.report.page import BOUNDARY_TITLES, provenance_rows, rendered
@@ -40,7 +40,7 @@ def context(conclusion: Mapping[str, Any]) -> dict[str, Any]:
         "fair": FAIR,
         "measures": text_words.TITLES,
         "counting": COUNTING,
-        "methods": methods(),
+        "methods": methods(conclusion),
         "provenance": provenance_rows(conclusion["provenance"]),
         "has_unknown": any(arm["unknown"] for arm in conclusion["arms"]),
     }  # fmt: skip
@@ -123,7 +123,7 @@ def chart_data(conclusion: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def methods() -> list[dict[str, str]]:
+def methods(conclusion: Mapping[str, Any]) -> list[dict[str, str]]:
     """How numbers are obtained, in the words of the modules that obtain them."""
     chosen = (
         ("how-measures", "Bits per byte, perplexity, KL", text_scores),
@@ -131,10 +131,12 @@ def methods() -> list[dict[str, str]]:
         ("how-pairs", "Differences and ratios against a control", text_pairs),
         ("how-curve", "What it means to reach a quality", curves),
         ("how-ratio", "How the compute ratio is defined", frontier),
+        ("how-benchmarks", "Public benchmarks", benchmark_rows),
         ("how-flops", "How FLOPs are counted", flops),
         ("how-boundary", "What a boundary counts", ledger),
     )
     return [
         {"id": anchor, "title": title, "text": inspect.cleandoc(module.__doc__ or "")}
         for anchor, title, module in chosen
+        if module is not benchmark_rows or "benchmarks" in conclusion
     ]

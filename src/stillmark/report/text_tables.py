@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillmark.report import text_words, words
+from stillmark.report.benchmarks import benchmark_tables
 from stillmark.report.device import profiles_tables
 from stillmark.report.ledger_tables import ledger_table, stages_table
 from stillmark.report.quantised import quantised_tables
@@ -29,6 +30,7 @@ def text_tables_of(conclusion: Mapping[str, Any]) -> list[Table]:
         stages_table(conclusion),
         curve_table(conclusion),
         ledger_table(conclusion),
+        *benchmark_tables(conclusion),
         *quantised_tables(conclusion),
         *profiles_tables(conclusion),
     ]

@@ -7,28 +7,29 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from stillmark.report import text_tables, words
+from stillmark.report import words
 from stillmark.report.table import Table as ReportTable
+from stillmark.report.text_tables import text_tables_of
 from stillmark.report.text_words import COMPARED, MEASURES
 
-# (table, the columns of it that are shown)
-SHOWN = (
-    (text_tables.arms_table, ("arm", "params", *MEASURES, "flops_student", "flops_generation")),
-    (text_tables.sources_table, ("arm", "source", "sequences", *MEASURES)),
-    (text_tables.differences_table, ("student", "other", "when", "source", *COMPARED)),
-    (
-        text_tables.ratios_table,
-        ("student", "other", "measure", "at", "quality", "boundary", "ratio", "ratio_low"),
-    ),
-)
+# The columns that are shown of each table, by its name
+SHOWN = {
+    "arms": ("arm", "params", *MEASURES, "flops_student", "flops_generation"),
+    "sources": ("arm", "source", "sequences", *MEASURES),
+    "differences": ("student", "other", "when", "source", *COMPARED),
+    "ratios": ("student", "other", "measure", "at", "quality", "boundary", "ratio", "ratio_low"),
+    "benchmarks": ("benchmark", "arm", "accuracy", "chance", "num_items", "truncated", "answer_flops"),
+    "benchmark_differences": ("benchmark", "arm", "other", "difference", "told_apart"),
+}
 
 
 def text_terminal_tables(conclusion: Mapping[str, Any]) -> list[Table]:
-    """Arms, sources, differences and ratios: rows without a number under an unknown boundary are left to the page."""
+    """The tables of `SHOWN`: rows without a number under an unknown boundary are left to the page."""
+    tables = {table.name: table for table in text_tables_of(conclusion)}
+    shown = [(tables[name], names) for name, names in SHOWN.items() if name in tables and tables[name].rows]
     return [
         terminal_table(f"{conclusion['name']}: {table.title}" if index == 0 else table.title, table, names)
-        for index, (table, names) in enumerate((make(conclusion), names) for make, names in SHOWN)
-        if table.rows
+        for index, (table, names) in enumerate(shown)
     ]
 
 

@@ -16,6 +16,7 @@ from stillmark.provenance import provenance
 from stillmark.records import Store
 from stillmark.stages.adopt import adopt, device_name
 from stillmark.stages.ask import evaluate, generate
+from stillmark.stages.benchmark import benchmark
 from stillmark.stages.profile import profile
 from stillmark.stages.text import capture, evaluate_text
 from stillmark.stages.train import train
@@ -48,7 +49,7 @@ def do_job(
     is_text = plan.study.is_text
     stages: dict[str, Callable[..., None]] = {
         "adopt": adopt, "train": partial(train, processes=processes), "generate": generate, "capture": capture,
-        "evaluate": evaluate_text if is_text else evaluate, "profile": profile,
+        "evaluate": evaluate_text if is_text else evaluate, "benchmark": benchmark, "profile": profile,
     }  # fmt: skip
     stages[job.stage](job, plan, store, report)
     store.finish_job(job.key)

@@ -19,6 +19,7 @@ from stillmark.distill.logit_cache import CacheSettings, LogitCache
 from stillmark.distill.logit_capture import capture_flops, capture_logits, teacher_hidden_states
 from stillmark.distill.text import IGNORED
 from stillmark.errors import UserError
+from stillmark.evaluate.study_benchmarks import questions_of
 from stillmark.evaluate.text_quality import Judge, Surprise, TextScorer, hidden_states_of, token_rows
 from stillmark.models.build import load_model
 from stillmark.plan import Job, Plan
@@ -37,9 +38,11 @@ def corpus_for(plan: Plan, arm: str) -> Corpus:
     spec = plan.study.tasks[task]
     assert isinstance(spec, Text), task
     assert spec.resolved is not None, task
-    corpus = read_once(
-        spec.model_dump_json(), plan.study.first_given.checkpoint, lambda: tokenizer_for(plan, arm)
-    )
+    key = (spec.model_dump_json(), plan.study.first_given.checkpoint)
+    if key not in _corpora:
+        questions = questions_of(plan.study.benchmarks)
+        _corpora[key] = read_corpus(spec, tokenizer_for(plan, arm), questions)
+    corpus = _corpora[key]
     if corpus.resolved(spec.resolved.vocab_size) != spec.resolved:
         raise UserError(f"tasks.{task}: its files have changed since the run began",
                         hint="run the study in another folder")  # fmt: skip
@@ -47,12 +50,6 @@ def corpus_for(plan: Plan, arm: str) -> Corpus:
 
 
 _corpora: dict[tuple[str, str], Corpus] = {}  # of this process: its jobs share it
-
-
-def read_once(spec: str, checkpoint: str, tokenizer: Any) -> Corpus:
-    if (spec, checkpoint) not in _corpora:
-        _corpora[spec, checkpoint] = read_corpus(Text.model_validate_json(spec), tokenizer())
-    return _corpora[spec, checkpoint]
 
 
 def sequence_flops(shape: ModelShape, sequence: TokenSequence) -> int:

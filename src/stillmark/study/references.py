@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from stillmark.errors import did_you_mean
+from stillmark.study.benchmarks import benchmark_faults
 from stillmark.study.profile import FORMATS, format_faults, profile_faults
 from stillmark.study.recipe import Recipe, recipe_faults
 
@@ -35,6 +36,8 @@ def reference_faults(raw: Mapping[str, Any]) -> list[str]:
     is_text = any(mapping(task).get("kind") == "text" for task in tasks.values())
     if conclusion and not conclusion.get("vanilla") and not is_text:
         faults.append("conclusion.vanilla: is missing: name the vanilla arms that students are held against")
+    if raw.get("benchmarks") is not None:
+        faults += benchmark_faults(mapping(raw["benchmarks"]), arms, is_text=is_text)
     if raw.get("profile") is not None:
         faults += profile_faults(mapping(raw["profile"]), arms, is_text=is_text)
     seeds = raw.get("seeds")

@@ -6,6 +6,7 @@ from pydantic import Discriminator, Field, Tag
 
 from stillmark.published.settings import PublishedSettings
 from stillmark.study.base import Count, Name, Strict
+from stillmark.study.benchmarks import Benchmarks
 from stillmark.study.profile import Profile
 from stillmark.study.recipe import Control, Recipe
 
@@ -185,6 +186,7 @@ class Study(Strict):
     track: list[Literal["trackio", "mlflow", "wandb", "tensorboard"]] = Field(
         default=[]
     )  # each training job a run
+    benchmarks: Benchmarks | None = None  # None: no model is asked a public benchmark
     profile: Profile | None = None  # None: no inference is measured
 
     @property

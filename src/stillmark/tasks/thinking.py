@@ -28,6 +28,11 @@ class Parts:
     is_closed: bool
 
 
+def starts_thinking(sent: str, tags: ThinkingTags | None) -> bool:
+    """The prompt ends by opening a thinking block, as some chat templates do."""
+    return tags is not None and sent.rstrip().endswith(tags.opening)
+
+
 def split_thinking(
     text: str, tags: ThinkingTags | None = DEFAULT_TAGS, *, starts_thinking: bool = False
 ) -> Parts:

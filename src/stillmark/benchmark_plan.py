@@ -1,0 +1,55 @@
+"""What a plan asks of benchmarks: which arms answer which, and everything that their replies depend on."""
+
+from dataclasses import asdict
+from typing import Any
+
+from stillmark.compute.flops import forward_flops, generate_flops
+from stillmark.compute.model_shape import ModelShape
+from stillmark.errors import UserError
+from stillmark.study.benchmarks import Benchmarks, FoundBenchmark
+from stillmark.study.schema import QuantisedArm, Study
+from stillmark.tasks.thinking import DEFAULT_TAGS
+
+
+def benchmarked_arms(study: Study, asked: Benchmarks) -> list[str]:
+    """The arms that answer; with one that is named, its control and the quantised variants of both."""
+
+    def is_asked(name: str) -> bool:
+        arm = study.arms[name]
+        if isinstance(arm, QuantisedArm):
+            return is_asked(arm.parent)
+        student = name.removesuffix("-control")
+        return name in asked.arms or (student in asked.arms and study.arms[student].control is not None)
+
+    return [name for name in study.arms if not asked.arms or is_asked(name)]
+
+
+def found_benchmark(asked: Benchmarks, name: str) -> FoundBenchmark:
+    if asked.resolved is None or name not in asked.resolved:
+        raise UserError(f"benchmarks.tasks: the files of `{name}` have not been read yet")
+    return asked.resolved[name]
+
+
+def benchmark_inputs(study: Study, asked: Benchmarks, name: str, arm: str) -> dict[str, Any]:
+    """What the replies of an arm's last checkpoint depend on, beside its weights. A file of another content is another
+    job."""
+    found, spec = found_benchmark(asked, name), study.arms[arm]
+    inputs = {
+        "reference": name,
+        "data": found.origin,
+        "thinking": asdict(DEFAULT_TAGS),
+        "checkpoint": spec.checkpoints - 1,
+        **found.model_dump(exclude={"origin", "chance", "prompt_tokens", "new_tokens"}),
+        **asked.model_dump(include={"limit", "num_fewshot", "shots", "chat", "max_new_tokens"}),
+    }
+    return inputs | ({"engine": "llamacpp", "format": spec.format} if isinstance(spec, QuantisedArm) else {})
+
+
+def benchmark_size(found: FoundBenchmark, shape: ModelShape) -> tuple[int, int]:
+    """(FLOPs, tokens) of asking all items, predicted: a written answer is taken to be as long as it may be."""
+    prompt, new = found.prompt_tokens, found.new_tokens
+    if found.mode == "generation":
+        one = generate_flops(shape, prompt_tokens=prompt, new_tokens=new)
+    else:
+        one = forward_flops(shape, tokens=prompt + new, scored_tokens=new)
+    return found.num_items * one, found.num_items * (prompt + new)

@@ -1,0 +1,75 @@
+"""The benchmarks that a study asks its models: their rows, read once a process, and what a run finds them to be."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from stillmark.evaluate.model import chat_of
+from stillmark.evaluate.run_benchmark import EvalSettings, is_put_as_chat
+from stillmark.study.benchmarks import Benchmarks, FoundBenchmark
+from stillmark.tasks.benchmark import BenchmarkData, Mode
+from stillmark.tasks.registry import find_benchmark
+
+PREVIEW_ITEMS = 16  # whose lengths predict those of all
+
+
+@cache
+def rows_of(name: str, folder: str | None) -> tuple[BenchmarkData, Mode]:
+    """A benchmark's rows and the mode that it is asked in. Raises UserError where they are not to be had."""
+    benchmark, mode = find_benchmark(name)
+    return BenchmarkData(benchmark, None if folder is None else Path(folder)), mode
+
+
+def settings_of(asked: Benchmarks) -> EvalSettings:
+    return EvalSettings(
+        num_fewshot=asked.num_fewshot,
+        shot_order=asked.shots,
+        max_new_tokens=asked.max_new_tokens,
+        chat=asked.chat,
+    )
+
+
+def questions_of(asked: Benchmarks | None) -> list[str]:
+    """Every question, asked or not: none of them may be learned from."""
+    names = asked.tasks if asked else []
+    return [row.question for name in names for row in rows_of(name, asked.data if asked else None)[0].rows]
+
+
+def found_benchmarks(asked: Benchmarks, tokenizer: Any) -> dict[str, FoundBenchmark]:
+    """What each benchmark was found to be, as the study's tokenizer reads it."""
+    return {name: found_benchmark(asked, name, tokenizer) for name in asked.tasks}
+
+
+def found_benchmark(asked: Benchmarks, name: str, tokenizer: Any) -> FoundBenchmark:
+    data, mode = rows_of(name, asked.data)
+    settings, chat = settings_of(asked), chat_of(tokenizer)
+    _, form = data.benchmark.form(mode)
+    count, order = settings.shots_of(data.benchmark)
+    if count:
+        data.examples(0, count, order)  # reads the examples' file, so that `origin` names it
+    is_chat = is_put_as_chat(settings, mode, has_template=chat is not None)
+    chosen = data.chosen(asked.limit)
+    prompts, new = [], []
+    for index in chosen[:PREVIEW_ITEMS]:
+        prompt = data.prompt(index, mode, count, order, is_chat=is_chat)
+        prompts.append(num_tokens(tokenizer, chat.apply(prompt) if chat and is_chat else prompt))
+        new.append(sum(num_tokens(tokenizer, text) for text in form.continuations(data.rows[index])))
+    return FoundBenchmark(
+        task=data.benchmark.name,
+        task_version=data.benchmark.version,
+        task_settings=data.benchmark.settings,
+        scorer=type(data.benchmark.scorer).__name__,
+        mode=mode,
+        likelihood_rule=form.rule if mode == "loglikelihood" else None,
+        origin=dict(data.origin),
+        num_items=len(chosen),
+        chance=data.chance,
+        prompt_tokens=max(1, round(sum(prompts) / len(prompts))),
+        new_tokens=settings.max_new_tokens or form.max_new_tokens
+        if mode == "generation"
+        else max(1, round(sum(new) / len(new))),
+    )
+
+
+def num_tokens(tokenizer: Any, text: str) -> int:
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"])

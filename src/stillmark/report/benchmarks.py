@@ -1,0 +1,90 @@
+"""The tables of public benchmarks: how right each arm is, what an answer takes, and who is better than whom."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from stillmark.report import words
+from stillmark.report.table import Cell, Column, Table, limited_cells, limited_columns, number, word
+
+OUTCOMES = ("truncated", "unparsed", "error")
+
+
+def benchmark_tables(conclusion: Mapping[str, Any]) -> list[Table]:
+    """Results and differences; none where the study asks no benchmark."""
+    found = conclusion.get("benchmarks")
+    return [results_table(found), benchmark_differences_table(found)] if found else []
+
+
+def results_table(found: Mapping[str, Any]) -> Table:
+    columns = [Column(name="benchmark", title="Benchmark", is_number=False),
+               Column(name="arm", title="Arm", is_number=False),
+               *limited_columns("accuracy", "Accuracy"),
+               Column(name="chance", title="By guessing"), Column(name="num_items", title="Items"),
+               Column(name="num_runs", title="Seeds")]  # fmt: skip
+    columns += [Column(name=name, title=name.capitalize()) for name in OUTCOMES]
+    columns += [Column(name="answer_tokens", title="Tokens written"),
+                Column(name="answer_flops", title="FLOPs an answer"),
+                Column(name="flops_per_correct", title="FLOPs a correct answer"),
+                Column(name="answer_seconds", title="Seconds an answer")]  # fmt: skip
+    return Table(name="benchmarks", title="Public benchmarks", columns=tuple(columns),
+                 rows=tuple(map(result_cells, found["results"])),
+                 note="The last checkpoint, asked greedily, with 95% intervals over items and seeds. Truncated and "
+                 "unparsed replies are not correct; errors are the harness's and in no accuracy. FLOPs: counted, the "
+                 "prompt read anew for each answer; seconds: measured in batches on this machine.")  # fmt: skip
+
+
+def result_cells(row: Mapping[str, Any]) -> tuple[Cell, ...]:
+    written = row["generated_tokens"]
+    return (
+        word(row["benchmark"]), word(row["arm"]), *limited_cells(row["accuracy"], words.accuracy(row["accuracy"])),
+        number(row["chance"], "open answers" if row["chance"] is None else words.percent(row["chance"])),
+        number(row["num_items"], words.count(row["num_items"])), number(row["num_runs"], str(row["num_runs"])),
+        *(number(row["outcomes"].get(name, 0), words.count(row["outcomes"].get(name, 0))) for name in OUTCOMES),
+        number(written, words.UNKNOWN if written is None else f"{written:.1f}"),
+        number(row["answer_flops"], words.quantity(row["answer_flops"])),
+        number(row["flops_per_correct"], words.quantity(row["flops_per_correct"])),
+        number(row["answer_seconds"], words.seconds(row["answer_seconds"])),
+    )  # fmt: skip
+
+
+def benchmark_differences_table(found: Mapping[str, Any]) -> Table:
+    titles = (("benchmark", "Benchmark"), ("arm", "Arm"), ("other", "Against"), ("role", "Which is its"))
+    columns = [Column(name=name, title=title, is_number=False) for name, title in titles]
+    columns += [*limited_columns("difference", "Points of accuracy"),
+                Column(name="told_apart", title="Shown", is_number=False)]  # fmt: skip
+    rows = [
+        (*(word(row[name]) for name, _ in titles),
+         *limited_cells(row["difference"], words.points(row["difference"])), word(told_apart(row["difference"])))
+        for row in found["differences"]
+    ]  # fmt: skip
+    return Table(name="benchmark_differences", title="Differences on public benchmarks", columns=tuple(columns),
+                 rows=tuple(rows),
+                 note="Accuracy of the arm less the other's, paired by item and seed, with 95% intervals. Better or "
+                 "worse is said where the whole interval lies on one side of 0; not corrected for the number of "
+                 "lines.")  # fmt: skip
+
+
+def told_apart(difference: Mapping[str, Any] | None) -> str:
+    if difference is None:
+        return words.UNKNOWN
+    if difference["low"] > 0:
+        return "better"
+    return "worse" if difference["high"] < 0 else "not told apart"
+
+
+def benchmark_lines(conclusion: Mapping[str, Any], student: str, other: str) -> list[str]:
+    """What the answer says of a student and of the arm that it is held against: one line a benchmark."""
+    found = conclusion.get("benchmarks") or {"results": [], "differences": []}
+    lines = []
+    for row in found["differences"]:
+        if (row["arm"], row["other"]) != (student, other):
+            continue
+        sides = {side["arm"]: side for side in found["results"] if side["benchmark"] == row["benchmark"]}
+        one, second = (words.accuracy(sides[arm]["accuracy"]) for arm in (student, other))
+        chance = sides[student]["chance"]
+        guessed = f", where guessing gives {words.percent(chance)}" if chance is not None else ""
+        lines.append(
+            f"On {row['benchmark']} ({words.count(sides[student]['num_items'])} items{guessed}) {student} is right on "
+            f"{one} and {other} on {second}: {words.points(row['difference'])} points, {told_apart(row['difference'])}."
+        )
+    return lines

@@ -1,0 +1,63 @@
+"""The `benchmarks:` section of a study: public benchmarks that a text study's models answer when they are trained."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from stillmark.errors import did_you_mean
+from stillmark.study.base import Count, Strict
+
+
+class FoundBenchmark(Strict):
+    """What a run found a benchmark to be: how it is asked and graded, where its rows came from, how large they are.
+
+    With it a plan, a report and a verification need neither its files nor, of a user's task, its YAML.
+    """
+
+    task: str
+    task_version: Count
+    task_settings: dict[str, Any]
+    scorer: str
+    mode: Literal["generation", "loglikelihood"]
+    likelihood_rule: Literal["sum", "per_character"] | None  # None: answers are written
+    origin: dict[str, Any]
+    num_items: Count  # that are asked
+    chance: Annotated[float, Field(gt=0, le=1)] | None  # accuracy of a guess; None: answers are open
+    prompt_tokens: Count  # of a question as it is sent: the mean of the first ones
+    new_tokens: Count  # of an answer at most; by likelihood, of all choices together
+
+
+class Benchmarks(Strict):
+    """What each arm's last checkpoint is asked, greedily, as `stillmark eval` asks it. None: as the benchmark does it.
+
+    `resolved` is filled in when a run begins: what the files were, by the name under `tasks`.
+    """
+
+    tasks: Annotated[list[str], Field(min_length=1)]  # as `stillmark eval --tasks` takes them
+    data: str | None = None  # folder with the benchmarks' files; None: the hub
+    arms: list[str] = Field(default=[])  # with their controls and quantised variants; none named: all
+    limit: Count | None = None  # items of each, picked by their ids
+    num_fewshot: Annotated[int, Field(ge=0)] | None = None
+    shots: Literal["by_item", "fixed"] | None = None
+    chat: Literal["auto", "always", "never"] = (
+        "auto"  # auto: the chat template for generation, where there is one
+    )
+    max_new_tokens: Count | None = None
+    resolved: dict[str, FoundBenchmark] | None = None
+
+
+def benchmark_faults(raw: Mapping[str, Any], arms: Mapping[str, Any], *, is_text: bool) -> Iterator[str]:
+    """What the schema alone cannot see, one line each. `raw` is the section as it stands in the file."""
+    if not is_text:
+        yield ("benchmarks: goes with text tasks: the models of a question task know that task's words alone; "
+               "`stillmark eval` asks any model")  # fmt: skip
+    for key, possible in (("arms", arms), ("tasks", None)):
+        named = raw.get(key)
+        names = [str(name) for name in named] if isinstance(named, list) else []
+        for index, name in enumerate(names):
+            if possible is not None and name not in possible:
+                near = did_you_mean(name, possible) or "arms: " + ", ".join(map(str, possible))
+                yield f"benchmarks.{key}[{index}]: there is no arm `{name}`; {near}"
+        if len(set(names)) < len(names):
+            yield f"benchmarks.{key}: the same one is named twice"

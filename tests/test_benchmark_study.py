@@ -1,0 +1,245 @@
+"""Public benchmarks within a study: replies against `stillmark eval` of the same weights, and against the logits."""
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tests.conftest import run_stillmark
+from tests.test_text_study import study_of
+
+from stillmark.analysis.conclusion import conclude_study
+from stillmark.analysis.lineage import Lineage
+from stillmark.models.build import load_model
+from stillmark.models.given import given_tokenizer
+from stillmark.records import Store
+from stillmark.report.record_checks import check_records
+from stillmark.report.text_answer import text_answer_of
+
+CHOICES = [
+    {"question": f"Which is {a} + {b}?", "options": [str(a + b), str(a + b + 1), str(a * b + 7)], "right": 0}
+    for a in range(4)
+    for b in range(4)
+]
+WRITTEN = [{"question": f"Write {word} again.", "answer": word} for word in ("sea", "sand", "maps", "wind")]
+EQUAL = "What is 2 + 3?"  # of the training text: not to be learned from where a benchmark asks it
+
+
+def write_tasks(folder: Path) -> None:
+    def task(name: str, rows: list, **said: str) -> None:
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, "file": f"{name}.jsonl", **said}))
+
+    task("sums", CHOICES, question="{question}", answer="{right}", choices="options", answer_is="index")
+    task("words", WRITTEN, question="{question}", answer="{answer}", scorer="contains")
+    task("known", [{"question": EQUAL, "answer": "5"}], question="{question}", answer="{answer}")
+
+
+def benchmark_study(folder: Path) -> dict:
+    write_tasks(folder)
+    study = study_of(folder)
+    del study["arms"]["cached"]
+    names = [f"{folder}/sums.yaml@loglikelihood", f"{folder}/words.yaml"]
+    asked = {"tasks": names, "limit": 12, "max_new_tokens": 8, "arms": ["teacher", "live"]}
+    return study | {"conclusion": {"students": ["live"]}, "benchmarks": asked}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("benchmarks")
+    (folder / "study.yaml").write_text(yaml.safe_dump(benchmark_study(folder)))
+    done = run_stillmark("run", folder / "study.yaml", "--out", folder / "run", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def jobs_of(folder: Path) -> tuple[Store, Lineage, dict]:
+    store = Store.open(folder / "run")
+    lineage = Lineage(store)
+    return store, lineage, lineage.plan.benchmark_keys
+
+
+def test_each_trained_model_answers_every_item_and_a_given_one_once(run: Path):
+    store, _, keys = jobs_of(run)
+    assert {arm for arm, _, _ in keys} == {"teacher", "live", "live-control"}
+    for (arm, seed, name), key in keys.items():
+        expected = 12 if "sums" in name else len(WRITTEN)
+        assert len(store.samples(key)) == expected
+        if arm == "teacher":
+            assert key == keys[arm, 0, name]
+        elif seed:
+            assert key != keys[arm, 0, name]
+
+
+def test_likelihoods_are_those_of_the_models_own_logits(run: Path):
+    store, lineage, keys = jobs_of(run)
+    ((arm, seed, _), key) = next(
+        entry for entry in keys.items() if entry[0][0] == "live" and "sums" in entry[0][2]
+    )
+    last = store.checkpoints(lineage.plan.train_keys[arm, seed])[-1]
+    model, tokenizer = load_model(store.folder / last.path, last.sha256), given_tokenizer(str(run / "given"))
+    for (_, _), detail in list(store.details(key).items())[:4]:
+        sent = store.prompt(detail.prompt_sha256)
+        assert sent is not None
+        for letter, nats in zip("ABC", json.loads(detail.nats or ""), strict=True):
+            prompt, whole = (
+                tokenizer(text, add_special_tokens=False)["input_ids"] for text in (sent, f"{sent} {letter}")
+            )
+            with torch.no_grad():
+                logp = model(torch.tensor([whole])).logits[0].double().log_softmax(-1)
+            own = sum(float(logp[place - 1, whole[place]]) for place in range(len(prompt), len(whole)))
+            assert nats == pytest.approx(own, abs=1e-4)
+
+
+def test_stillmark_eval_of_the_same_weights_says_the_same(run: Path, tmp_path: Path):
+    store, lineage, keys = jobs_of(run)
+    for name in (f"{run}/sums.yaml@loglikelihood", f"{run}/words.yaml"):
+        last = store.checkpoints(lineage.plan.train_keys["live", 1])[-1]
+        done = run_stillmark("eval", "--model", store.folder / last.path, "--tasks", name, "--limit", 12,
+                             "--max-new-tokens", 8, "--out", tmp_path / "eval", "--json")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (result,) = [
+            row for row in json.loads(done.stdout)["results"] if row["task"] in name.rpartition("/")[2]
+        ]
+        samples = store.samples(keys["live", 1, name])
+        correct = sum(sample.outcome == "correct" for sample in samples)
+        assert result["accuracy"]["value"] == pytest.approx(correct / len(samples))
+        evaluated = Store.open(tmp_path / "eval")
+        replies = {
+            sample.item_id: (sample.response, sample.outcome)
+            for sample in evaluated.samples(result["job_key"])
+        }
+        assert {sample.item_id: (sample.response, sample.outcome) for sample in samples} == replies
+
+
+def test_the_conclusion_counts_what_the_replies_are(run: Path):
+    store, _, keys = jobs_of(run)
+    found = conclude_study(store)["benchmarks"]
+    assert len(found["results"]) == 3 * 2
+    for row in found["results"]:
+        own = {
+            key for (arm, _, name), key in keys.items()
+            if arm == row["arm"] and name.replace(f"{run}/", "").replace(".yaml", "") == row["benchmark"]
+        }  # fmt: skip
+        outcomes = [sample.outcome for key in own for sample in store.samples(key)]
+        assert row["num_runs"] == len(own) == (1 if row["arm"] == "teacher" else 2)
+        assert row["accuracy"]["value"] == pytest.approx(outcomes.count("correct") / len(outcomes))
+        assert row["accuracy"]["low"] <= row["accuracy"]["value"] <= row["accuracy"]["high"]
+        flops = [detail.flops for key in own for detail in store.details(key).values()]
+        num_correct = outcomes.count("correct")
+        assert row["flops_per_correct"] == (pytest.approx(sum(flops) / num_correct) if num_correct else None)
+        assert row["chance"] == (pytest.approx(1 / 3) if "sums" in row["benchmark"] else None)
+    by_pair = {
+        (row["benchmark"], row["arm"], row["other"]): row["difference"] for row in found["differences"]
+    }
+    values = {(row["benchmark"], row["arm"]): row["accuracy"]["value"] for row in found["results"]}
+    assert {key[1:] for key in by_pair} == {("live", "live-control"), ("live", "teacher")}
+    for (name, arm, other), difference in by_pair.items():
+        assert difference["value"] == pytest.approx(values[name, arm] - values[name, other])
+
+
+def test_the_page_the_tables_and_the_answer_have_them(run: Path):
+    page = (run / "run" / "report.html").read_text()
+    assert 'id="benchmarks"' in page
+    assert "By guessing" in page
+    assert (run / "run" / "tables" / "benchmarks.csv").read_text().count("\n") == 7
+    answer = text_answer_of(json.loads((run / "run" / "conclusion.json").read_text()))
+    assert any(
+        "On sums@loglikelihood (12 items, where guessing gives 33.3%)" in line for line in answer.details
+    )
+    shown = run_stillmark("show", run / "run")
+    assert "Public benchmarks" in shown.stdout
+
+
+def test_verify_agrees_and_finds_another_outcome_another_count_and_a_missing_reply(run: Path, tmp_path: Path):
+    agreeing = {check.name: check.outcome for check in check_records(Store.open(run / "run"))}
+    assert agreeing["replies to benchmarks, graded again"] == "agrees"
+    tampered = (
+        (["UPDATE samples SET outcome = CASE outcome WHEN 'correct' THEN 'wrong' ELSE 'correct' END"],
+         "replies to benchmarks, graded again"),
+        (["UPDATE samples SET generated_tokens = generated_tokens + 1"],
+         "tokens and FLOPs of replies to benchmarks add up"),
+        (["DELETE FROM sample_details", "DELETE FROM samples"],
+         "every item of a benchmark is asked, once, and the same of every arm"),
+    )  # fmt: skip
+    for index, (statements, check) in enumerate(tampered):
+        copy = tmp_path / str(index)
+        copy.mkdir()
+        shutil.copy(run / "run" / "records.sqlite", copy)
+        connection = sqlite3.connect(copy / "records.sqlite")
+        chosen = connection.execute("SELECT job_key, item_id FROM samples LIMIT 1").fetchone()
+        for statement in statements:
+            connection.execute(f"{statement} WHERE job_key = ? AND item_id = ?", chosen)
+        connection.commit()
+        connection.close()
+        found = {row.name: row.outcome for row in check_records(Store.open(copy))}
+        assert found[check] == "differs"
+
+
+def test_verify_needs_neither_the_users_yaml_nor_its_rows(run: Path, tmp_path: Path):
+    shutil.copy(run / "run" / "records.sqlite", tmp_path)
+    held = [(file, file.read_bytes()) for file in run.glob("*.yaml") if file.name != "study.yaml"]
+    for file, _ in held:
+        file.unlink()
+    try:
+        found = {row.name: row.outcome for row in check_records(Store.open(tmp_path))}
+    finally:
+        for file, content in held:
+            file.write_bytes(content)
+    assert found["replies to benchmarks, graded again"] == "agrees"
+    assert "differs" not in found.values()
+
+
+def test_run_again_asks_nothing_and_a_larger_limit_trains_nothing(run: Path):
+    again = run_stillmark("run", run / "study.yaml", "--out", run / "run", "--workers", "1")
+    assert again.returncode == 0, again.stderr
+    store = Store.open(run / "run")
+    trained = {job.key: job.finished_at for job in store.jobs() if job.stage == "train"}
+    study = yaml.safe_load((run / "study.yaml").read_text())
+    study["benchmarks"]["limit"] = 14
+    changed = run / "changed.yaml"
+    changed.write_text(yaml.safe_dump(study))
+    shutil.copytree(run / "run", run / "more")
+    done = run_stillmark("run", changed, "--out", run / "more", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    more = Store.open(run / "more")
+    assert {job.key: job.finished_at for job in more.jobs() if job.stage == "train"} == trained
+    lineage = Lineage(more)
+    assert len(more.samples(lineage.plan.benchmark_keys["live", 0, f"{run}/sums.yaml@loglikelihood"])) == 14
+
+
+def test_what_a_benchmark_asks_is_not_learned_from(tmp_path: Path):
+    from stillmark.resolve import resolve
+    from stillmark.study.load import checked_study
+
+    write_tasks(tmp_path)
+    study = study_of(tmp_path)
+    text = study["tasks"]["mixed"]
+    text["train"] = [text["train"][0], {**text["train"][1], "held_out_share": 0.0}]
+    text["test"] = [text["train"][0]]
+    plain = resolve(checked_study(study, "plain")).tasks["mixed"].resolved
+    asked = resolve(checked_study(study | {"benchmarks": {"tasks": [f"{tmp_path}/known.yaml"]}}, "asked"))
+    found = asked.tasks["mixed"].resolved
+    assert (plain.dropped_documents, found.dropped_documents) == (0, 2)  # both responses to that one prompt
+    assert found.train_sequences == plain.train_sequences - 2
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"tasks": ["arc_eazy"]}, "unknown task `arc_eazy`"),
+        ({"tasks": ["arc_easy"], "arms": ["nobody"]}, "benchmarks.arms[0]: there is no arm `nobody`"),
+        ({"tasks": ["arc_easy", "arc_easy"]}, "benchmarks.tasks: the same one is named twice"),
+        ({"tasks": []}, "benchmarks.tasks"),
+        ({"tasks": ["arc_easy"], "data": "nowhere"}, "nowhere: no such folder"),
+    ],
+)
+def test_a_fault_is_one_line(tmp_path: Path, section: dict, said: str):
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study_of(tmp_path) | {"benchmarks": section}))
+    done = run_stillmark("run", tmp_path / "study.yaml", "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
