@@ -9,7 +9,9 @@ import pytest
 import torch
 import yaml
 from tests.conftest import run_stillmark
+from tests.endpoint import chat_endpoint
 from tests.test_text_study import study_of
+from tests.text_models import write_given_model
 
 from stillmark.analysis.conclusion import conclude_study
 from stillmark.analysis.lineage import Lineage
@@ -243,3 +245,79 @@ def test_a_fault_is_one_line(tmp_path: Path, section: dict, said: str):
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def with_others(folder: Path, others: dict) -> Path:
+    """The study, its written benchmark alone, with models beside it that are no arms."""
+    study = yaml.safe_load((folder / "study.yaml").read_text())
+    study["benchmarks"] |= {"tasks": [f"{folder}/words.yaml"], "others": others}
+    path = folder / "others.yaml"
+    path.write_text(yaml.safe_dump(study))
+    return path
+
+
+def test_a_model_that_is_no_arm_answers_the_same_items(run: Path, tmp_path: Path):
+    other = write_given_model(tmp_path / "other", seed=3, hidden_size=48)
+    shutil.copytree(run / "run", tmp_path / "run")
+    path = with_others(run, {"large": {"model": str(other)}})
+    done = run_stillmark("run", path, "--out", tmp_path / "run", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    store = Store.open(tmp_path / "run")
+    found = conclude_study(store)["benchmarks"]
+    assert {row["arm"] for row in found["results"]} == {"teacher", "live", "live-control", "large"}
+    assert ("live", "large", "other") in {(row["arm"], row["other"], row["role"]) for row in found["differences"]}
+    evaluated = run_stillmark("eval", "--model", other, "--tasks", f"{run}/words.yaml", "--max-new-tokens", 8,
+                              "--out", tmp_path / "eval", "--json")  # fmt: skip
+    key = Lineage(store).plan.benchmark_keys["large", 0, f"{run}/words.yaml"]
+    replies = {sample.item_id: sample.response for sample in store.samples(key)}
+    job_key = json.loads(evaluated.stdout)["results"][0]["job_key"]
+    assert replies == {s.item_id: s.response for s in Store.open(tmp_path / "eval").samples(job_key)}
+    assert {check.outcome for check in check_records(store) if "benchmark" in check.name} == {"agrees"}
+
+
+def test_an_endpoint_answers_is_priced_and_is_asked_again_for_what_failed(run: Path, tmp_path: Path, monkeypatch):
+    pytest.importorskip("openai")
+    monkeypatch.setenv("PROPRIETARY_KEY", "very-secret")
+    prices = tmp_path / "prices.yaml"
+    monkeypatch.setenv("STILLMARK_PRICES", str(prices))
+    prices.write_text(PRICES)
+    shutil.copytree(run / "run", tmp_path / "run")
+    failing = {"maps"}
+
+    def reply(prompt: str) -> str | None:
+        word = prompt.split("Write ")[-1].split(" again")[0]
+        return None if word in failing else f"It is {word}."
+
+    with chat_endpoint(reply) as (url, asked):
+        other = {"model": "large-1", "engine": "openai", "base_url": url, "key_variable": "PROPRIETARY_KEY"}
+        path = with_others(run, {"proprietary": other})
+        first = run_stillmark("run", path, "--out", tmp_path / "run", "--workers", "1")
+        assert first.returncode == 2
+        assert "1 replies of the endpoint failed; the others are kept" in first.stderr
+        assert "Traceback" not in first.stderr
+        failing.clear()
+        asked.clear()
+        again = run_stillmark("run", path, "--out", tmp_path / "run", "--workers", "1")
+        assert again.returncode == 0, again.stderr
+        assert len(asked) == 1  # what was paid for is not paid for again
+    store = Store.open(tmp_path / "run")
+    (row,) = [row for row in conclude_study(store)["benchmarks"]["results"] if row["arm"] == "proprietary"]
+    assert row["accuracy"]["value"] == 1.0
+    key = Lineage(store).plan.benchmark_keys["proprietary", 0, f"{run}/words.yaml"]
+    samples = store.samples(key)
+    own = sum(2e-6 * sample.prompt_tokens + 8e-6 * sample.generated_tokens for sample in samples) / len(samples)
+    assert row["answer_usd"] == pytest.approx(own)
+    assert row["usd_per_correct"] == pytest.approx(own)
+    assert row["answer_flops"] is None
+    everything = b"".join(file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file())
+    assert b"very-secret" not in everything
+
+
+def test_a_chat_endpoint_is_not_asked_for_likelihoods(run: Path, tmp_path: Path):
+    study = yaml.safe_load((run / "study.yaml").read_text())
+    study["benchmarks"]["others"] = {"api": {"model": "m", "engine": "openai"}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    done = run_stillmark("run", tmp_path / "study.yaml", "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert "a chat endpoint gives no likelihoods" in done.stderr
+    assert "@generation" in done.stderr

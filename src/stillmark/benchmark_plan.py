@@ -6,8 +6,8 @@ from typing import Any
 from stillmark.compute.flops import forward_flops, generate_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.errors import UserError
-from stillmark.study.benchmarks import Benchmarks, FoundBenchmark
-from stillmark.study.schema import QuantisedArm, Study
+from stillmark.study.benchmarks import Benchmarks, FoundBenchmark, OtherModel
+from stillmark.study.schema import Arm, QuantisedArm, Study
 from stillmark.tasks.thinking import DEFAULT_TAGS
 
 
@@ -30,24 +30,38 @@ def found_benchmark(asked: Benchmarks, name: str) -> FoundBenchmark:
     return asked.resolved[name]
 
 
-def benchmark_inputs(study: Study, asked: Benchmarks, name: str, arm: str) -> dict[str, Any]:
-    """What the replies of an arm's last checkpoint depend on, beside its weights. A file of another content is another
-    job."""
-    found, spec = found_benchmark(asked, name), study.arms[arm]
-    inputs = {
+def benchmark_inputs(asked: Benchmarks, name: str) -> dict[str, Any]:
+    """What replies to a benchmark depend on, beside who gives them. A file of another content is another job."""
+    found = found_benchmark(asked, name)
+    return {
         "reference": name,
         "data": found.origin,
         "thinking": asdict(DEFAULT_TAGS),
-        "checkpoint": spec.checkpoints - 1,
         **found.model_dump(exclude={"origin", "chance", "prompt_tokens", "new_tokens"}),
         **asked.model_dump(include={"limit", "num_fewshot", "shots", "chat", "max_new_tokens"}),
     }
-    return inputs | ({"engine": "llamacpp", "format": spec.format} if isinstance(spec, QuantisedArm) else {})
 
 
-def benchmark_size(found: FoundBenchmark, shape: ModelShape) -> tuple[int, int]:
-    """(FLOPs, tokens) of asking all items, predicted: a written answer is taken to be as long as it may be."""
+def arm_inputs(arm: Arm) -> dict[str, Any]:
+    """Which of an arm's models answers, in which format."""
+    inputs: dict[str, Any] = {"checkpoint": arm.checkpoints - 1}
+    return inputs | ({"engine": "llamacpp", "format": arm.format} if isinstance(arm, QuantisedArm) else {})
+
+
+def other_inputs(other: OtherModel) -> dict[str, Any]:
+    """Which model answers: by its weights where they are at hand, else by the endpoint and the name that it knows."""
+    hidden = {"key_variable", "price_model"} | ({"model", "revision"} if other.weights_sha256 else set())
+    return {"checkpoint": None, "other": other.model_dump(exclude=hidden)}
+
+
+def benchmark_size(found: FoundBenchmark, shape: ModelShape | None) -> tuple[int, int]:
+    """(FLOPs, tokens) of asking all items, predicted: a written answer is taken to be as long as it may be.
+
+    Of a model whose shape is not known no FLOPs are predicted.
+    """
     prompt, new = found.prompt_tokens, found.new_tokens
+    if shape is None:
+        return 0, found.num_items * (prompt + new)
     if found.mode == "generation":
         one = generate_flops(shape, prompt_tokens=prompt, new_tokens=new)
     else:

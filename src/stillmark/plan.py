@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from stillmark.benchmark_plan import benchmark_inputs, benchmark_size, benchmarked_arms, found_benchmark
+from stillmark.benchmark_plan import (
+    arm_inputs,
+    benchmark_inputs,
+    benchmark_size,
+    benchmarked_arms,
+    found_benchmark,
+    other_inputs,
+)
 from stillmark.compute.flops import forward_flops, generate_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.errors import UserError
@@ -282,16 +289,22 @@ class Plan:
         )  # fmt: skip
 
     def _add_benchmarks(self, asked: Benchmarks) -> None:
-        """Each model that is trained to its end answers each benchmark; a given one once for all seeds."""
-        for arm in benchmarked_arms(self.study, asked):
-            for name in asked.tasks:
-                inputs = benchmark_inputs(self.study, asked, name, arm)
-                flops, tokens = benchmark_size(found_benchmark(asked, name), self.shape(arm))
+        """Each model that is trained to its end answers each benchmark; a given one and others once for all seeds."""
+        for name in asked.tasks:
+            found, inputs = found_benchmark(asked, name), benchmark_inputs(asked, name)
+            for arm in benchmarked_arms(self.study, asked):
+                flops, tokens = benchmark_size(found, self.shape(arm))
+                own = inputs | arm_inputs(self.study.arms[arm])
                 for seed in self.study.seeds:
                     self.benchmark_keys[arm, seed, name] = self._add(
-                        "benchmark", arm, seed, inputs, [self.train_keys[arm, seed]],
-                        checkpoint=inputs["checkpoint"], flops=flops, tokens=tokens,
+                        "benchmark", arm, seed, own, [self.train_keys[arm, seed]],
+                        checkpoint=own["checkpoint"], flops=flops, tokens=tokens,
                     )  # fmt: skip
+            for other, spec in asked.others.items():
+                flops, tokens = benchmark_size(found, None)
+                key = self._add("benchmark", other, self.study.seeds[0], inputs | other_inputs(spec), [],
+                                flops=flops, tokens=tokens)  # fmt: skip
+                self.benchmark_keys |= {(other, seed, name): key for seed in self.study.seeds}
 
     def _add_profile(self, profile: Profile) -> None:
         """One job for all arms. No FLOPs are predicted: how often the work is repeated is decided while it is done."""

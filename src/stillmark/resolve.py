@@ -3,6 +3,7 @@
 The resolved study is kept with the records, so that plan, report and verification need neither model nor file.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from stillmark.distill.corpus import read_corpus
@@ -10,8 +11,8 @@ from stillmark.distill.vocabulary import vocabulary_sha256
 from stillmark.errors import UserError
 from stillmark.evaluate.model import weights_hash
 from stillmark.evaluate.study_benchmarks import found_benchmarks, questions_of
-from stillmark.models.given import given_config, given_tokenizer
-from stillmark.study.benchmarks import Benchmarks
+from stillmark.models.given import given_config, given_tokenizer, source
+from stillmark.study.benchmarks import Benchmarks, FoundBenchmark, OtherModel
 from stillmark.study.schema import GivenModel, Study, Text
 
 
@@ -44,7 +45,26 @@ def resolved_benchmarks(asked: Benchmarks, tokenizer: Any) -> Benchmarks:
     if asked.resolved not in (None, facts):
         raise UserError("benchmarks: the files are not those that `resolved` pins",
                         hint="restore the files, or remove `resolved`")  # fmt: skip
-    return asked.model_copy(update={"resolved": facts})
+    others = {name: resolved_other(name, other, facts) for name, other in asked.others.items()}
+    return asked.model_copy(update={"resolved": facts, "others": others})
+
+
+def resolved_other(name: str, other: OtherModel, found: Mapping[str, FoundBenchmark]) -> OtherModel:
+    """A model that is no arm, by its weights; an endpoint has none to show, and may have no likelihoods."""
+    if other.engine == "openai":
+        scored = [task for task, facts in found.items() if facts.mode == "loglikelihood"]
+        if other.kind == "chat" and scored:
+            raise UserError(
+                f"benchmarks.others.{name}: a chat endpoint gives no likelihoods, which `{scored[0]}` asks for",
+                hint=f"name the benchmark `{scored[0].partition('@')[0]}@generation`",
+            )
+        return other
+    source(other.model, other.revision)  # says where there is none
+    sha256 = weights_hash(other.model, other.revision)
+    if other.weights_sha256 not in (None, sha256):
+        raise UserError(f"benchmarks.others.{name}: {other.model} is not the model that `weights_sha256` pins",
+                        hint="point `model` to that model, or remove the pin")  # fmt: skip
+    return other.model_copy(update={"weights_sha256": sha256})
 
 
 def require_one_tokenizer(study: Study, tokenizer: Any) -> None:

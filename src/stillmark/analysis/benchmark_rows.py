@@ -6,11 +6,12 @@ sides were trained with the same seeds; a given model stands beside every seed. 
 crossed with seeds (`crossed.py`) and Bonett and Price's over items (`paired.py`). Replies that the harness failed on
 are in neither accuracy nor difference; what was truncated or could not be read is not correct.
 
-FLOPs a correct answer: those of all answers over the number that are correct; unknown where none is.
+Models that are no arms, such as one behind an endpoint, answer the same items. FLOPs and money a correct answer: those
+of all answers over the number that are correct; unknown where none is, or where an answer's are.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,11 +53,11 @@ def benchmark_part(lineage: Lineage) -> dict[str, Any]:
         return {}
     results, differences = [], []
     for name in asked.tasks:
-        answered = {arm: found for arm in benchmarked_arms(lineage.study, asked)
+        answered = {arm: found for arm in [*benchmarked_arms(lineage.study, asked), *asked.others]
                     if (found := answered_by(lineage, arm, name)) is not None}  # fmt: skip
         label, chance = label_of(asked, name), found_benchmark(asked, name).chance
         results += [result_row(label, chance, found) for found in answered.values()]
-        for first, second, role in compared_arms(lineage):
+        for first, second, role in compared_arms(lineage, asked):
             if first in answered and second in answered:
                 row = {"benchmark": label, "arm": first, "other": second, "role": role}
                 differences.append(row | {"difference": paired(answered[first], answered[second])})
@@ -96,7 +97,6 @@ def result_row(label: str, chance: float | None, answered: Answered) -> dict[str
     ]
     flops = [detail.flops for _, detail in fine]
     num_correct = int(np.nansum(correct))
-    is_counted = bool(flops) and None not in flops
     runs = [correct[:, index] for index in range(correct.shape[1])]
     accuracy = accuracy_interval_over_seeds(runs) if len(runs) > 1 else accuracy_interval(runs[0])
     return {
@@ -110,14 +110,22 @@ def result_row(label: str, chance: float | None, answered: Answered) -> dict[str
         "prompt_tokens": mean_or_none([sample.prompt_tokens for sample, _ in fine]),
         "generated_tokens": mean_or_none([sample.generated_tokens for sample, _ in fine]),
         "answer_flops": mean_or_none(flops),
+        "answer_usd": mean_or_none(prices := [detail.price_usd for _, detail in fine]),
+        "usd_per_correct": per_correct(prices, num_correct),
         "answer_seconds": mean_or_none([sample.seconds for sample, _ in fine]),
-        "flops_per_correct": sum(flops) / num_correct if is_counted and num_correct else None,  # type: ignore[arg-type]
+        "flops_per_correct": per_correct(flops, num_correct),
     }
 
 
-def compared_arms(lineage: Lineage) -> Iterator[tuple[str, str, str]]:
-    """(arm, other, what the other is to it): students beside controls, vanilla arms and teachers, quantised beside
-    float."""
+def per_correct(costs: Sequence[float | None], num_correct: int) -> float | None:
+    """What all answers took over the correct ones; unknown where one answer's cost is, or none is correct."""
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) / num_correct if num_correct and len(known) == len(costs) else None
+
+
+def compared_arms(lineage: Lineage, asked: Benchmarks) -> Iterator[tuple[str, str, str]]:
+    """(arm, other, what the other is to it): students beside controls, vanilla arms, teachers and models that are no
+    arms; quantised beside float."""
     for pair in pairs_of(lineage):
         yield pair.student, pair.other, pair.role
     for name, arm in lineage.study.arms.items():
@@ -125,6 +133,7 @@ def compared_arms(lineage: Lineage) -> Iterator[tuple[str, str, str]]:
             yield name, arm.parent, "float"
         elif arm.teacher:
             yield name, arm.teacher, "teacher"
+            yield from ((name, other, "other") for other in asked.others)
 
 
 def paired(first: Answered, second: Answered) -> dict[str, Any] | None:

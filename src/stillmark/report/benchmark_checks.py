@@ -63,10 +63,10 @@ def count_faults(
     details: dict[tuple[str, int], SampleDetail],
 ) -> Iterator[str]:  # fmt: skip
     """A written reply's FLOPs by formula; of every job the sums that the ledger holds."""
-    shape = lineage.plan.shape(job.arm)
+    shape = lineage.plan.shape(job.arm) if job.arm in lineage.study.arms else None
     for sample in samples:
         recorded = details[sample.item_id, sample.repeat].flops
-        if job.inputs["mode"] == "generation" and recorded is not None:
+        if shape is not None and job.inputs["mode"] == "generation" and recorded is not None:
             counted = generate_flops(
                 shape, prompt_tokens=sample.prompt_tokens, new_tokens=sample.generated_tokens
             )

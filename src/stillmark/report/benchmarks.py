@@ -25,12 +25,16 @@ def results_table(found: Mapping[str, Any]) -> Table:
     columns += [Column(name="answer_tokens", title="Tokens written"),
                 Column(name="answer_flops", title="FLOPs an answer"),
                 Column(name="flops_per_correct", title="FLOPs a correct answer"),
+                Column(name="answer_usd", title="USD an answer"),
+                Column(name="usd_per_correct", title="USD a correct answer"),
                 Column(name="answer_seconds", title="Seconds an answer")]  # fmt: skip
     return Table(name="benchmarks", title="Public benchmarks", columns=tuple(columns),
                  rows=tuple(map(result_cells, found["results"])),
                  note="The last checkpoint, asked greedily, with 95% intervals over items and seeds. Truncated and "
                  "unparsed replies are not correct; errors are the harness's and in no accuracy. FLOPs: counted, the "
-                 "prompt read anew for each answer; seconds: measured in batches on this machine.")  # fmt: skip
+                 "prompt read anew for each answer; USD: an endpoint's, from the price list, unknown for models run "
+                 "here; seconds: measured in batches on this machine, or at the endpoint with the way "
+                 "there.")  # fmt: skip
 
 
 def result_cells(row: Mapping[str, Any]) -> tuple[Cell, ...]:
@@ -43,6 +47,8 @@ def result_cells(row: Mapping[str, Any]) -> tuple[Cell, ...]:
         number(written, words.UNKNOWN if written is None else f"{written:.1f}"),
         number(row["answer_flops"], words.quantity(row["answer_flops"])),
         number(row["flops_per_correct"], words.quantity(row["flops_per_correct"])),
+        *(number(row[name], words.UNKNOWN if row[name] is None else f"{row[name]:.3g}")
+          for name in ("answer_usd", "usd_per_correct")),
         number(row["answer_seconds"], words.seconds(row["answer_seconds"])),
     )  # fmt: skip
 

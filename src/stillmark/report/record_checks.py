@@ -111,8 +111,12 @@ def with_found(study: Study, resolved: Study) -> Study:
         tasks[name] = task
     benchmarks = study.benchmarks
     if benchmarks and resolved.benchmarks:
-        read_rows = benchmarks.resolved or resolved.benchmarks.resolved
-        benchmarks = benchmarks.model_copy(update={"resolved": read_rows})
+        kept = resolved.benchmarks
+        others = {name: kept.others.get(name, other) if other.weights_sha256 is None else other
+                  for name, other in benchmarks.others.items()}  # fmt: skip
+        benchmarks = benchmarks.model_copy(
+            update={"resolved": benchmarks.resolved or kept.resolved, "others": others}
+        )
     return study.model_copy(update={"models": models, "tasks": tasks, "benchmarks": benchmarks})
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from stillmark.errors import did_you_mean
-from stillmark.study.base import Count, Strict
+from stillmark.study.base import Count, Name, Strict
 
 
 class FoundBenchmark(Strict):
@@ -28,6 +28,22 @@ class FoundBenchmark(Strict):
     new_tokens: Count  # of an answer at most; by likelihood, of all choices together
 
 
+class OtherModel(Strict):
+    """A model that is no arm and answers the same items: of another family, or a proprietary one behind an endpoint.
+
+    What is said of an endpoint is as in `stillmark eval`; its key is read from the environment and never kept.
+    """
+
+    model: str  # a directory, hub id or .gguf; of the engine openai the name that the endpoint knows
+    engine: Literal["transformers", "llamacpp", "openai"] = "transformers"
+    revision: str | None = None  # of a hub id
+    base_url: str | None = None  # of the engine openai; None: OpenAI's
+    kind: Literal["chat", "completions"] = "chat"
+    key_variable: str | None = None
+    price_model: str | None = None  # its name in the price list; None: `model`
+    weights_sha256: str | None = None  # filled in when a run begins; an endpoint's weights are not known
+
+
 class Benchmarks(Strict):
     """What each arm's last checkpoint is asked, greedily, as `stillmark eval` asks it. None: as the benchmark does it.
 
@@ -37,6 +53,7 @@ class Benchmarks(Strict):
     tasks: Annotated[list[str], Field(min_length=1)]  # as `stillmark eval --tasks` takes them
     data: str | None = None  # folder with the benchmarks' files; None: the hub
     arms: list[str] = Field(default=[])  # with their controls and quantised variants; none named: all
+    others: dict[Name, OtherModel] = Field(default={})
     limit: Count | None = None  # items of each, picked by their ids
     num_fewshot: Annotated[int, Field(ge=0)] | None = None
     shots: Literal["by_item", "fixed"] | None = None
@@ -52,6 +69,10 @@ def benchmark_faults(raw: Mapping[str, Any], arms: Mapping[str, Any], *, is_text
     if not is_text:
         yield ("benchmarks: goes with text tasks: the models of a question task know that task's words alone; "
                "`stillmark eval` asks any model")  # fmt: skip
+    others = raw.get("others")
+    for name in others if isinstance(others, Mapping) else ():
+        if name in arms:
+            yield f"benchmarks.others.{name}: an arm has this name; give the model another"
     for key, possible in (("arms", arms), ("tasks", None)):
         named = raw.get(key)
         names = [str(name) for name in named] if isinstance(named, list) else []
