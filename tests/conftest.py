@@ -17,9 +17,12 @@ def stillmark(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-c", "from stillmark.cli import main; main()", *map(str, arguments)]
 
 
-def run_stillmark(*arguments: str | Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def run_stillmark(
+    *arguments: str | Path, timeout: float = 300, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """The command, run to its end; `variables` are put over its environment."""
     return subprocess.run(
-        stillmark(*arguments), env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout
+        stillmark(*arguments), env=ENVIRONMENT | variables, capture_output=True, text=True, timeout=timeout
     )
 
 

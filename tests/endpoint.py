@@ -21,7 +21,11 @@ def chat_endpoint(reply: Callable[[str], str | None]) -> Iterator[tuple[str, lis
             if text is None:
                 self.answer(400, {"error": {"message": "refused"}})
                 return
-            usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": 3, "total_tokens": len(prompt.split()) + 3}
+            usage = {
+                "prompt_tokens": len(prompt.split()),
+                "completion_tokens": 3,
+                "total_tokens": len(prompt.split()) + 3,
+            }
             message = {"role": "assistant", "content": text}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             self.answer(200, {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"],

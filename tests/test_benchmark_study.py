@@ -27,6 +27,9 @@ CHOICES = [
     for b in range(4)
 ]
 WRITTEN = [{"question": f"Write {word} again.", "answer": word} for word in ("sea", "sand", "maps", "wind")]
+PRICES = """api_tokens:
+  - {model: large-1, vendor: nobody, input: 2.0, output: 8.0, read_on: 2026-11-26, source: this test}
+"""
 EQUAL = "What is 2 + 3?"  # of the training text: not to be learned from where a benchmark asks it
 
 
@@ -195,6 +198,7 @@ def test_verify_needs_neither_the_users_yaml_nor_its_rows(run: Path, tmp_path: P
     assert "differs" not in found.values()
 
 
+@pytest.mark.slow
 def test_run_again_asks_nothing_and_a_larger_limit_trains_nothing(run: Path):
     again = run_stillmark("run", run / "study.yaml", "--out", run / "run", "--workers", "1")
     assert again.returncode == 0, again.stderr
@@ -256,6 +260,7 @@ def with_others(folder: Path, others: dict) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_model_that_is_no_arm_answers_the_same_items(run: Path, tmp_path: Path):
     other = write_given_model(tmp_path / "other", seed=3, hidden_size=48)
     shutil.copytree(run / "run", tmp_path / "run")
@@ -265,7 +270,9 @@ def test_a_model_that_is_no_arm_answers_the_same_items(run: Path, tmp_path: Path
     store = Store.open(tmp_path / "run")
     found = conclude_study(store)["benchmarks"]
     assert {row["arm"] for row in found["results"]} == {"teacher", "live", "live-control", "large"}
-    assert ("live", "large", "other") in {(row["arm"], row["other"], row["role"]) for row in found["differences"]}
+    assert ("live", "large", "other") in {
+        (row["arm"], row["other"], row["role"]) for row in found["differences"]
+    }
     evaluated = run_stillmark("eval", "--model", other, "--tasks", f"{run}/words.yaml", "--max-new-tokens", 8,
                               "--out", tmp_path / "eval", "--json")  # fmt: skip
     key = Lineage(store).plan.benchmark_keys["large", 0, f"{run}/words.yaml"]
@@ -275,12 +282,12 @@ def test_a_model_that_is_no_arm_answers_the_same_items(run: Path, tmp_path: Path
     assert {check.outcome for check in check_records(store) if "benchmark" in check.name} == {"agrees"}
 
 
-def test_an_endpoint_answers_is_priced_and_is_asked_again_for_what_failed(run: Path, tmp_path: Path, monkeypatch):
+@pytest.mark.slow
+def test_an_endpoint_answers_is_priced_and_is_asked_again_for_what_failed(run: Path, tmp_path: Path):
     pytest.importorskip("openai")
-    monkeypatch.setenv("PROPRIETARY_KEY", "very-secret")
     prices = tmp_path / "prices.yaml"
-    monkeypatch.setenv("STILLMARK_PRICES", str(prices))
     prices.write_text(PRICES)
+    variables = {"PROPRIETARY_KEY": "very-secret", "STILLMARK_PRICES": str(prices)}
     shutil.copytree(run / "run", tmp_path / "run")
     failing = {"maps"}
 
@@ -290,14 +297,15 @@ def test_an_endpoint_answers_is_priced_and_is_asked_again_for_what_failed(run: P
 
     with chat_endpoint(reply) as (url, asked):
         other = {"model": "large-1", "engine": "openai", "base_url": url, "key_variable": "PROPRIETARY_KEY"}
+        other |= {"price_model": "large-1"}
         path = with_others(run, {"proprietary": other})
-        first = run_stillmark("run", path, "--out", tmp_path / "run", "--workers", "1")
+        first = run_stillmark("run", path, "--out", tmp_path / "run", "--workers", "1", **variables)
         assert first.returncode == 2
         assert "1 replies of the endpoint failed; the others are kept" in first.stderr
         assert "Traceback" not in first.stderr
         failing.clear()
         asked.clear()
-        again = run_stillmark("run", path, "--out", tmp_path / "run", "--workers", "1")
+        again = run_stillmark("run", path, "--out", tmp_path / "run", "--workers", "1", **variables)
         assert again.returncode == 0, again.stderr
         assert len(asked) == 1  # what was paid for is not paid for again
     store = Store.open(tmp_path / "run")
@@ -305,7 +313,9 @@ def test_an_endpoint_answers_is_priced_and_is_asked_again_for_what_failed(run: P
     assert row["accuracy"]["value"] == 1.0
     key = Lineage(store).plan.benchmark_keys["proprietary", 0, f"{run}/words.yaml"]
     samples = store.samples(key)
-    own = sum(2e-6 * sample.prompt_tokens + 8e-6 * sample.generated_tokens for sample in samples) / len(samples)
+    own = sum(2e-6 * sample.prompt_tokens + 8e-6 * sample.generated_tokens for sample in samples) / len(
+        samples
+    )
     assert row["answer_usd"] == pytest.approx(own)
     assert row["usd_per_correct"] == pytest.approx(own)
     assert row["answer_flops"] is None

@@ -40,7 +40,7 @@ class OtherModel(Strict):
     base_url: str | None = None  # of the engine openai; None: OpenAI's
     kind: Literal["chat", "completions"] = "chat"
     key_variable: str | None = None
-    price_model: str | None = None  # its name in the price list; None: `model`
+    price_model: str | None = None  # its name in the price list; None: `model`, at OpenAI's own address
     weights_sha256: str | None = None  # filled in when a run begins; an endpoint's weights are not known
 
 
