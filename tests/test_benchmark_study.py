@@ -156,7 +156,7 @@ def test_the_page_the_tables_and_the_answer_have_them(run: Path):
         "On sums@loglikelihood (12 items, where guessing gives 33.3%)" in line for line in answer.details
     )
     shown = run_stillmark("show", run / "run")
-    assert "Public benchmarks" in shown.stdout
+    assert "Accuracy on public benchmarks" in shown.stdout
 
 
 def test_verify_agrees_and_finds_another_outcome_another_count_and_a_missing_reply(run: Path, tmp_path: Path):

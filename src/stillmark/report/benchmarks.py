@@ -4,57 +4,69 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillmark.report import words
-from stillmark.report.table import Cell, Column, Table, limited_cells, limited_columns, number, word
+from stillmark.report.table import Column, Table, limited_cells, limited_columns, number, word
 
 OUTCOMES = ("truncated", "unparsed", "error")
+WHO = (
+    Column(name="arm", title="Arm", is_number=False),
+    Column(name="benchmark", title="Benchmark", is_number=False),
+)
 
 
 def benchmark_tables(conclusion: Mapping[str, Any]) -> list[Table]:
-    """Results and differences; none where the study asks no benchmark."""
+    """Accuracy, costs and differences; none where the study asks no benchmark."""
     found = conclusion.get("benchmarks")
-    return [results_table(found), benchmark_differences_table(found)] if found else []
+    return [accuracy_table(found), costs_table(found), benchmark_differences_table(found)] if found else []
 
 
-def results_table(found: Mapping[str, Any]) -> Table:
-    columns = [Column(name="benchmark", title="Benchmark", is_number=False),
-               Column(name="arm", title="Arm", is_number=False),
-               *limited_columns("accuracy", "Accuracy"),
-               Column(name="chance", title="By guessing"), Column(name="num_items", title="Items"),
-               Column(name="num_runs", title="Seeds")]  # fmt: skip
+def accuracy_table(found: Mapping[str, Any]) -> Table:
+    columns = [*WHO, *limited_columns("accuracy", "Accuracy"), Column(name="chance", title="By guessing"),
+               Column(name="num_items", title="Items"), Column(name="num_runs", title="Seeds")]  # fmt: skip
     columns += [Column(name=name, title=name.capitalize()) for name in OUTCOMES]
-    columns += [Column(name="answer_tokens", title="Tokens written"),
-                Column(name="answer_flops", title="FLOPs an answer"),
-                Column(name="flops_per_correct", title="FLOPs a correct answer"),
-                Column(name="answer_usd", title="USD an answer"),
-                Column(name="usd_per_correct", title="USD a correct answer"),
-                Column(name="answer_seconds", title="Seconds an answer")]  # fmt: skip
-    return Table(name="benchmarks", title="Public benchmarks", columns=tuple(columns),
-                 rows=tuple(map(result_cells, found["results"])),
+    rows = [
+        (
+            word(row["arm"]), word(row["benchmark"]),
+            *limited_cells(row["accuracy"], words.accuracy(row["accuracy"])),
+            number(row["chance"], "open answers" if row["chance"] is None else words.percent(row["chance"])),
+            number(row["num_items"], words.count(row["num_items"])), number(row["num_runs"], str(row["num_runs"])),
+            *(number(row["outcomes"].get(name, 0), words.count(row["outcomes"].get(name, 0))) for name in OUTCOMES),
+        )
+        for row in found["results"]
+    ]  # fmt: skip
+    return Table(name="benchmarks", title="Accuracy on public benchmarks", columns=tuple(columns), rows=tuple(rows),
                  note="The last checkpoint, asked greedily, with 95% intervals over items and seeds. Truncated and "
-                 "unparsed replies are not correct; errors are the harness's and in no accuracy. FLOPs: counted, the "
-                 "prompt read anew for each answer; USD: an endpoint's, from the price list, unknown for models run "
-                 "here; seconds: measured in batches on this machine, or at the endpoint with the way "
-                 "there.")  # fmt: skip
+                 "unparsed replies are not correct; errors are the harness's and in no accuracy.")  # fmt: skip
 
 
-def result_cells(row: Mapping[str, Any]) -> tuple[Cell, ...]:
-    written = row["generated_tokens"]
-    return (
-        word(row["benchmark"]), word(row["arm"]), *limited_cells(row["accuracy"], words.accuracy(row["accuracy"])),
-        number(row["chance"], "open answers" if row["chance"] is None else words.percent(row["chance"])),
-        number(row["num_items"], words.count(row["num_items"])), number(row["num_runs"], str(row["num_runs"])),
-        *(number(row["outcomes"].get(name, 0), words.count(row["outcomes"].get(name, 0))) for name in OUTCOMES),
-        number(written, words.UNKNOWN if written is None else f"{written:.1f}"),
-        number(row["answer_flops"], words.quantity(row["answer_flops"])),
-        number(row["flops_per_correct"], words.quantity(row["flops_per_correct"])),
-        *(number(row[name], words.UNKNOWN if row[name] is None else f"{row[name]:.3g}")
-          for name in ("answer_usd", "usd_per_correct")),
-        number(row["answer_seconds"], words.seconds(row["answer_seconds"])),
-    )  # fmt: skip
+def costs_table(found: Mapping[str, Any]) -> Table:
+    columns = [*WHO, Column(name="answer_tokens", title="Tokens written"),
+               Column(name="answer_flops", title="FLOPs an answer"),
+               Column(name="flops_per_correct", title="FLOPs a correct answer"),
+               Column(name="answer_usd", title="USD an answer"),
+               Column(name="usd_per_correct", title="USD a correct answer"),
+               Column(name="answer_seconds", title="Seconds an answer")]  # fmt: skip
+    rows = [
+        (
+            word(row["arm"]), word(row["benchmark"]),
+            number(row["generated_tokens"], plainly(row["generated_tokens"], ".1f")),
+            *(number(row[name], words.quantity(row[name])) for name in ("answer_flops", "flops_per_correct")),
+            *(number(row[name], plainly(row[name], ".3g")) for name in ("answer_usd", "usd_per_correct")),
+            number(row["answer_seconds"], words.seconds(row["answer_seconds"])),
+        )
+        for row in found["results"]
+    ]  # fmt: skip
+    return Table(name="benchmark_costs", title="What an answer takes", columns=tuple(columns), rows=tuple(rows),
+                 note="Means over replies. FLOPs: counted, the prompt read anew for each answer; of a correct answer, "
+                 "those of all over the correct ones. USD: an endpoint's, from the price list; unknown for models run "
+                 "here. Seconds: measured in batches here, or at the endpoint with the way there.")  # fmt: skip
+
+
+def plainly(value: float | None, spec: str) -> str:
+    return words.UNKNOWN if value is None else format(value, spec)
 
 
 def benchmark_differences_table(found: Mapping[str, Any]) -> Table:
-    titles = (("benchmark", "Benchmark"), ("arm", "Arm"), ("other", "Against"), ("role", "Which is its"))
+    titles = (("arm", "Arm"), ("benchmark", "Benchmark"), ("other", "Against"), ("role", "Which is its"))
     columns = [Column(name=name, title=title, is_number=False) for name, title in titles]
     columns += [*limited_columns("difference", "Points of accuracy"),
                 Column(name="told_apart", title="Shown", is_number=False)]  # fmt: skip

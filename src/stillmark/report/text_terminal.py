@@ -18,8 +18,8 @@ SHOWN = {
     "sources": ("arm", "source", "sequences", *MEASURES),
     "differences": ("student", "other", "when", "source", *COMPARED),
     "ratios": ("student", "other", "measure", "at", "quality", "boundary", "ratio", "ratio_low"),
-    "benchmarks": ("benchmark", "arm", "accuracy", "chance", "num_items", "truncated", "answer_flops"),
-    "benchmark_differences": ("benchmark", "arm", "other", "difference", "told_apart"),
+    "benchmarks": ("arm", "benchmark", "accuracy", "chance", "num_items", "truncated"),
+    "benchmark_differences": ("arm", "benchmark", "other", "difference", "told_apart"),
 }
 
 
