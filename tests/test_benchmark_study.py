@@ -15,6 +15,7 @@ from tests.text_models import write_given_model
 
 from stillmark.analysis.conclusion import conclude_study
 from stillmark.analysis.lineage import Lineage
+from stillmark.compute.ledger import Boundary
 from stillmark.models.build import load_model
 from stillmark.models.given import given_tokenizer
 from stillmark.records import Store
@@ -48,7 +49,13 @@ def benchmark_study(folder: Path) -> dict:
     study = study_of(folder)
     del study["arms"]["cached"]
     names = [f"{folder}/sums.yaml@loglikelihood", f"{folder}/words.yaml"]
-    asked = {"tasks": names, "limit": 12, "max_new_tokens": 8, "arms": ["teacher", "live"]}
+    asked = {
+        "tasks": names,
+        "limit": 12,
+        "max_new_tokens": 8,
+        "arms": ["teacher", "live"],
+        "checkpoints": "all",
+    }
     return study | {"conclusion": {"students": ["live"]}, "benchmarks": asked}
 
 
@@ -69,23 +76,26 @@ def jobs_of(folder: Path) -> tuple[Store, Lineage, dict]:
 
 def test_each_trained_model_answers_every_item_and_a_given_one_once(run: Path):
     store, _, keys = jobs_of(run)
-    assert {arm for arm, _, _ in keys} == {"teacher", "live", "live-control"}
-    for (arm, seed, name), key in keys.items():
+    assert {(arm, at) for arm, _, _, at in keys} == {
+        ("teacher", 0), *((arm, at) for arm in ("live", "live-control") for at in (0, 1))
+    }  # fmt: skip
+    for (arm, seed, name, at), key in keys.items():
         expected = 12 if "sums" in name else len(WRITTEN)
         assert len(store.samples(key)) == expected
         if arm == "teacher":
-            assert key == keys[arm, 0, name]
+            assert key == keys[arm, 0, name, at]
         elif seed:
-            assert key != keys[arm, 0, name]
+            assert key != keys[arm, 0, name, at]
 
 
 def test_likelihoods_are_those_of_the_models_own_logits(run: Path):
     store, lineage, keys = jobs_of(run)
-    ((arm, seed, _), key) = next(
-        entry for entry in keys.items() if entry[0][0] == "live" and "sums" in entry[0][2]
+    key = keys["live", 1, f"{run}/sums.yaml@loglikelihood", 0]
+    first = store.checkpoints(lineage.plan.train_keys["live", 1])[0]
+    model, tokenizer = (
+        load_model(store.folder / first.path, first.sha256),
+        given_tokenizer(str(run / "given")),
     )
-    last = store.checkpoints(lineage.plan.train_keys[arm, seed])[-1]
-    model, tokenizer = load_model(store.folder / last.path, last.sha256), given_tokenizer(str(run / "given"))
     for (_, _), detail in list(store.details(key).items())[:4]:
         sent = store.prompt(detail.prompt_sha256)
         assert sent is not None
@@ -109,7 +119,7 @@ def test_stillmark_eval_of_the_same_weights_says_the_same(run: Path, tmp_path: P
         (result,) = [
             row for row in json.loads(done.stdout)["results"] if row["task"] in name.rpartition("/")[2]
         ]
-        samples = store.samples(keys["live", 1, name])
+        samples = store.samples(keys["live", 1, name, 1])
         correct = sum(sample.outcome == "correct" for sample in samples)
         assert result["accuracy"]["value"] == pytest.approx(correct / len(samples))
         evaluated = Store.open(tmp_path / "eval")
@@ -126,8 +136,8 @@ def test_the_conclusion_counts_what_the_replies_are(run: Path):
     assert len(found["results"]) == 3 * 2
     for row in found["results"]:
         own = {
-            key for (arm, _, name), key in keys.items()
-            if arm == row["arm"] and name.replace(f"{run}/", "").replace(".yaml", "") == row["benchmark"]
+            key for (arm, _, name, at), key in keys.items()
+            if arm == row["arm"] and at == (0 if arm == "teacher" else 1) and name.replace(f"{run}/", "").replace(".yaml", "") == row["benchmark"]
         }  # fmt: skip
         outcomes = [sample.outcome for key in own for sample in store.samples(key)]
         assert row["num_runs"] == len(own) == (1 if row["arm"] == "teacher" else 2)
@@ -144,6 +154,28 @@ def test_the_conclusion_counts_what_the_replies_are(run: Path):
     assert {key[1:] for key in by_pair} == {("live", "live-control"), ("live", "teacher")}
     for (name, arm, other), difference in by_pair.items():
         assert difference["value"] == pytest.approx(values[name, arm] - values[name, other])
+
+
+def test_accuracy_along_training_is_that_of_each_checkpoint_and_ratios_follow_from_it(run: Path):
+    store, lineage, keys = jobs_of(run)
+    found = conclude_study(store)["benchmarks"]
+    assert {(row["arm"], row["checkpoint"]) for row in found["curve"]} == {
+        (arm, at) for arm in ("live", "live-control") for at in (0, 1)
+    }
+    for row in found["curve"]:
+        name = next(name for name in lineage.study.benchmarks.tasks if f"/{row['benchmark'].replace('@', '.yaml@')}" in name
+                    or f"/{row['benchmark']}.yaml" in name)  # fmt: skip
+        outcomes = [
+            s.outcome
+            for seed in (0, 1)
+            for s in store.samples(keys[row["arm"], seed, name, row["checkpoint"]])
+        ]
+        assert row["accuracy"]["value"] == pytest.approx(outcomes.count("correct") / len(outcomes))
+        spent = [lineage.checkpoint_costs(row["arm"], seed)[row["checkpoint"]] for seed in (0, 1)]
+        flops = [cost.within(Boundary.STUDENT).flops for cost in spent]
+        assert row["flops"]["student"] == pytest.approx(sum(flops) / 2)
+    boundaries = {(row["boundary"], row["text"] == "unknown") for row in found["ratios"]}
+    assert {("student", False), ("generation", False), ("base", True), ("everything", True)} <= boundaries
 
 
 def test_the_page_the_tables_and_the_answer_have_them(run: Path):
@@ -214,7 +246,9 @@ def test_run_again_asks_nothing_and_a_larger_limit_trains_nothing(run: Path):
     more = Store.open(run / "more")
     assert {job.key: job.finished_at for job in more.jobs() if job.stage == "train"} == trained
     lineage = Lineage(more)
-    assert len(more.samples(lineage.plan.benchmark_keys["live", 0, f"{run}/sums.yaml@loglikelihood"])) == 14
+    assert (
+        len(more.samples(lineage.plan.benchmark_keys["live", 0, f"{run}/sums.yaml@loglikelihood", 1])) == 14
+    )
 
 
 def test_what_a_benchmark_asks_is_not_learned_from(tmp_path: Path):
@@ -275,7 +309,7 @@ def test_a_model_that_is_no_arm_answers_the_same_items(run: Path, tmp_path: Path
     }
     evaluated = run_stillmark("eval", "--model", other, "--tasks", f"{run}/words.yaml", "--max-new-tokens", 8,
                               "--out", tmp_path / "eval", "--json")  # fmt: skip
-    key = Lineage(store).plan.benchmark_keys["large", 0, f"{run}/words.yaml"]
+    key = Lineage(store).plan.benchmark_keys["large", 0, f"{run}/words.yaml", None]
     replies = {sample.item_id: sample.response for sample in store.samples(key)}
     job_key = json.loads(evaluated.stdout)["results"][0]["job_key"]
     assert replies == {s.item_id: s.response for s in Store.open(tmp_path / "eval").samples(job_key)}
@@ -311,7 +345,7 @@ def test_an_endpoint_answers_is_priced_and_is_asked_again_for_what_failed(run: P
     store = Store.open(tmp_path / "run")
     (row,) = [row for row in conclude_study(store)["benchmarks"]["results"] if row["arm"] == "proprietary"]
     assert row["accuracy"]["value"] == 1.0
-    key = Lineage(store).plan.benchmark_keys["proprietary", 0, f"{run}/words.yaml"]
+    key = Lineage(store).plan.benchmark_keys["proprietary", 0, f"{run}/words.yaml", None]
     samples = store.samples(key)
     own = sum(2e-6 * sample.prompt_tokens + 8e-6 * sample.generated_tokens for sample in samples) / len(
         samples

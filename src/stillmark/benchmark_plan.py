@@ -42,16 +42,21 @@ def benchmark_inputs(asked: Benchmarks, name: str) -> dict[str, Any]:
     }
 
 
-def arm_inputs(arm: Arm) -> dict[str, Any]:
+def asked_checkpoints(asked: Benchmarks, arm: Arm) -> list[int]:
+    """The arm's checkpoints that answer, in order."""
+    return list(arm.evaluated) if asked.checkpoints == "all" else [arm.checkpoints - 1]
+
+
+def arm_inputs(arm: Arm, checkpoint: int) -> dict[str, Any]:
     """Which of an arm's models answers, in which format."""
-    inputs: dict[str, Any] = {"checkpoint": arm.checkpoints - 1}
+    inputs: dict[str, Any] = {"checkpoint": checkpoint}
     return inputs | ({"engine": "llamacpp", "format": arm.format} if isinstance(arm, QuantisedArm) else {})
 
 
 def other_inputs(other: OtherModel) -> dict[str, Any]:
     """Which model answers: by its weights where they are at hand, else by the endpoint and the name that it knows."""
     hidden = {"key_variable", "price_model"} | ({"model", "revision"} if other.weights_sha256 else set())
-    return {"checkpoint": None, "other": other.model_dump(exclude=hidden)}
+    return {"other": other.model_dump(exclude=hidden)}
 
 
 def benchmark_size(found: FoundBenchmark, shape: ModelShape | None) -> tuple[int, int]:

@@ -6,6 +6,7 @@ share it. Needs no torch: `stillmark check` prints the plan on any machine.
 """
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from stillmark.benchmark_plan import (
     arm_inputs,
+    asked_checkpoints,
     benchmark_inputs,
     benchmark_size,
     benchmarked_arms,
@@ -79,7 +81,8 @@ class Plan:
         self.generate_keys: dict[tuple[str, int], str] = {}
         self.capture_keys: dict[tuple[str, int], str] = {}  # of the teacher's logits that an arm learns from
         self.evaluation_keys: dict[tuple[str, int, int], str] = {}  # by arm, seed and checkpoint
-        self.benchmark_keys: dict[tuple[str, int, str], str] = {}  # by arm, seed and the benchmark's name
+        # By arm, seed, the benchmark's name and checkpoint (None: of a model that is no arm)
+        self.benchmark_keys: dict[tuple[str, int, str, int | None], str] = {}
         self.profile_key: str | None = None  # one job measures all arms
         self._refuse_impossible_budgets()
         refuse_impossible_formats(self.study, self.config)
@@ -293,18 +296,17 @@ class Plan:
         for name in asked.tasks:
             found, inputs = found_benchmark(asked, name), benchmark_inputs(asked, name)
             for arm in benchmarked_arms(self.study, asked):
-                flops, tokens = benchmark_size(found, self.shape(arm))
-                own = inputs | arm_inputs(self.study.arms[arm])
-                for seed in self.study.seeds:
-                    self.benchmark_keys[arm, seed, name] = self._add(
-                        "benchmark", arm, seed, own, [self.train_keys[arm, seed]],
-                        checkpoint=own["checkpoint"], flops=flops, tokens=tokens,
+                spec, (flops, tokens) = self.study.arms[arm], benchmark_size(found, self.shape(arm))
+                for seed, at in itertools.product(self.study.seeds, asked_checkpoints(asked, spec)):
+                    self.benchmark_keys[arm, seed, name, at] = self._add(
+                        "benchmark", arm, seed, inputs | arm_inputs(spec, at), [self.train_keys[arm, seed]],
+                        checkpoint=at, flops=flops, tokens=tokens,
                     )  # fmt: skip
-            for other, spec in asked.others.items():
+            for other, model in asked.others.items():
                 flops, tokens = benchmark_size(found, None)
-                key = self._add("benchmark", other, self.study.seeds[0], inputs | other_inputs(spec), [],
+                key = self._add("benchmark", other, self.study.seeds[0], inputs | other_inputs(model), [],
                                 flops=flops, tokens=tokens)  # fmt: skip
-                self.benchmark_keys |= {(other, seed, name): key for seed in self.study.seeds}
+                self.benchmark_keys |= {(other, seed, name, None): key for seed in self.study.seeds}
 
     def _add_profile(self, profile: Profile) -> None:
         """One job for all arms. No FLOPs are predicted: how often the work is repeated is decided while it is done."""

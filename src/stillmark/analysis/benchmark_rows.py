@@ -19,16 +19,24 @@ import numpy as np
 import numpy.typing as npt
 
 from stillmark.analysis.arm_rows import interval_row, mean_or_none
-from stillmark.analysis.intervals import accuracy_interval, accuracy_interval_over_seeds
+from stillmark.analysis.curves import Curve, CurvePoint
+from stillmark.analysis.frontier import compute_ratios_at_ends, ratio_numbers
+from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_interval_over_seeds
 from stillmark.analysis.lineage import Lineage, correctness
 from stillmark.analysis.quantised import accuracy_difference
-from stillmark.analysis.text_pairs import pairs_of
-from stillmark.benchmark_plan import benchmarked_arms, found_benchmark
+from stillmark.analysis.text_pairs import log_flops, pairs_of, training_tokens
+from stillmark.benchmark_plan import asked_checkpoints, benchmarked_arms, found_benchmark
+from stillmark.compute.ledger import Boundary, Part
 from stillmark.records import Outcome, SampleDetail, SampleRecord
 from stillmark.study.benchmarks import Benchmarks
 from stillmark.study.schema import QuantisedArm
 
 FloatArray = npt.NDArray[np.float64]
+ENDS = ("other's end", "student's end")
+UNKNOWN_RATIO = {
+    **dict.fromkeys(("accuracy", "value", "low", "high", "bound")), "text": "unknown", "censored": "unknown",
+    "method": "counted over counted", "notes": ["what a given model took to make is not recorded"],
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,21 +59,22 @@ def benchmark_part(lineage: Lineage) -> dict[str, Any]:
     asked = lineage.study.benchmarks
     if asked is None:
         return {}
-    results, differences = [], []
+    results, differences, curves, ratios = [], [], [], []
     for name in asked.tasks:
         answered = {arm: found for arm in [*benchmarked_arms(lineage.study, asked), *asked.others]
-                    if (found := answered_by(lineage, arm, name)) is not None}  # fmt: skip
+                    if (found := last_answers(lineage, asked, arm, name)) is not None}  # fmt: skip
         label, chance = label_of(asked, name), found_benchmark(asked, name).chance
         results += [result_row(label, chance, found) for found in answered.values()]
         for first, second, role in compared_arms(lineage, asked):
             if first in answered and second in answered:
                 row = {"benchmark": label, "arm": first, "other": second, "role": role}
                 differences.append(row | {"difference": paired(answered[first], answered[second])})
+        curves += curve_rows(lineage, asked, name)
+        ratios += ratio_rows(lineage, asked, name)
     settings = asked.model_dump(mode="json", exclude={"resolved", "data", "tasks"})
     files = {label_of(asked, name): found_benchmark(asked, name).origin for name in asked.tasks}
-    return {
-        "benchmarks": {"settings": settings, "files": files, "results": results, "differences": differences}
-    }
+    part = {"settings": settings, "files": files, "results": results, "differences": differences}
+    return {"benchmarks": part | {"curve": curves, "ratios": ratios}}
 
 
 def label_of(asked: Benchmarks, name: str) -> str:
@@ -74,9 +83,17 @@ def label_of(asked: Benchmarks, name: str) -> str:
     return found_benchmark(asked, name).task + at + mode
 
 
-def answered_by(lineage: Lineage, arm: str, name: str) -> Answered | None:
+def last_answers(lineage: Lineage, asked: Benchmarks, arm: str, name: str) -> Answered | None:
+    """Those of an arm's last checkpoint, or of a model that is no arm."""
+    spec = lineage.study.arms.get(arm)
+    return answered_by(lineage, arm, name, asked_checkpoints(asked, spec)[-1] if spec else None)
+
+
+def answered_by(lineage: Lineage, arm: str, name: str, checkpoint: int | None) -> Answered | None:
     """None where a seed has not answered all items."""
-    keys = dict.fromkeys(lineage.plan.benchmark_keys[arm, seed, name] for seed in lineage.study.seeds)
+    keys = dict.fromkeys(
+        lineage.plan.benchmark_keys[arm, seed, name, checkpoint] for seed in lineage.study.seeds
+    )
     if not keys.keys() <= lineage.finished:
         return None
     runs = [sorted(lineage.store.samples(key), key=lambda sample: sample.position) for key in keys]
@@ -84,6 +101,70 @@ def answered_by(lineage: Lineage, arm: str, name: str) -> Answered | None:
     if any([sample.item_id for sample in run] != items for run in runs):
         raise ValueError(f"{name}: the seeds of {arm} were not asked the same items")
     return Answered(arm=arm, items=items, runs=runs, details=[lineage.store.details(key) for key in keys])
+
+
+def answers_along(lineage: Lineage, asked: Benchmarks, arm: str, name: str) -> list[Answered]:
+    """Of each checkpoint that is asked, in order; empty where one is not recorded whole, or only the last is asked."""
+    at = asked_checkpoints(asked, lineage.study.arms[arm])
+    found = [answered_by(lineage, arm, name, checkpoint) for checkpoint in at] if len(at) > 1 else []
+    return [answers for answers in found if answers is not None] if None not in found else []
+
+
+def curve_rows(lineage: Lineage, asked: Benchmarks, name: str) -> list[dict[str, Any]]:
+    """Accuracy at each checkpoint, and the mean FLOPs over seeds within each boundary."""
+    rows = []
+    for arm in benchmarked_arms(lineage.study, asked):
+        costs = [lineage.checkpoint_costs(arm, seed) for seed in lineage.study.seeds]
+        for index, answers in enumerate(answers_along(lineage, asked, arm, name)):
+            rows.append(
+                {
+                    "benchmark": label_of(asked, name), "arm": arm, "checkpoint": index,
+                    "tokens": training_tokens(lineage, arm, index), "accuracy": interval_row(accuracy_of(answers)),
+                    "flops": {str(b): mean_or_none([seed[index].within(b).flops for seed in costs]) for b in Boundary},
+                }
+            )  # fmt: skip
+    return rows
+
+
+def ratio_rows(lineage: Lineage, asked: Benchmarks, name: str) -> list[dict[str, Any]]:
+    """The other's compute over the student's at the accuracy with which either ends, by boundary (`frontier.py`)."""
+    rows = []
+    for pair in pairs_of(lineage):
+        sides = [accuracy_curves(lineage, asked, arm, name) for arm in (pair.other, pair.student)]
+        if not sides[0] or not sides[1]:
+            continue
+        named = {"benchmark": label_of(asked, name), "student": pair.student, "other": pair.other}
+        for boundary in Boundary:
+            if any(log_flops(lineage, arm, boundary) is None for arm in (pair.student, pair.other)):
+                rows += [{**named, "at": at, "boundary": str(boundary), **UNKNOWN_RATIO} for at in ENDS]
+                continue
+            extra = lineage.extra_flops(boundary)
+            found = compute_ratios_at_ends(*sides, numerator_extra_flops=extra, denominator_extra_flops=extra)
+            rows += [
+                {
+                    **named,
+                    "at": at,
+                    "boundary": str(boundary),
+                    "accuracy": ratio.at_accuracy,
+                    **ratio_numbers(ratio),
+                }
+                for at, ratio in zip(ENDS, found, strict=True)
+            ]
+    return rows
+
+
+def accuracy_curves(lineage: Lineage, asked: Benchmarks, arm: str, name: str) -> list[Curve]:
+    """One a seed: correctness of each item at each checkpoint, over the arm's own train FLOPs."""
+    along = answers_along(lineage, asked, arm, name) if arm in benchmarked_arms(lineage.study, asked) else []
+    curves = []
+    for index, seed in enumerate(lineage.study.seeds if along else ()):
+        costs = lineage.checkpoint_costs(arm, seed)
+        points = [
+            CurvePoint(flops=float(cost.parts[Part.STUDENT].flops or 0), correct=answers.correct[:, index])
+            for cost, answers in zip(costs, along, strict=True)
+        ]
+        curves.append(Curve(arm=arm, seed=seed, points=tuple(points)))
+    return curves
 
 
 def result_row(label: str, chance: float | None, answered: Answered) -> dict[str, Any]:
@@ -97,14 +178,12 @@ def result_row(label: str, chance: float | None, answered: Answered) -> dict[str
     ]
     flops = [detail.flops for _, detail in fine]
     num_correct = int(np.nansum(correct))
-    runs = [correct[:, index] for index in range(correct.shape[1])]
-    accuracy = accuracy_interval_over_seeds(runs) if len(runs) > 1 else accuracy_interval(runs[0])
     return {
         "benchmark": label,
         "arm": answered.arm,
         "num_items": len(answered.items),
-        "num_runs": len(runs),
-        "accuracy": interval_row(accuracy),
+        "num_runs": correct.shape[1],
+        "accuracy": interval_row(accuracy_of(answered)),
         "chance": chance,
         "outcomes": dict(Counter(str(sample.outcome) for run in answered.runs for sample in run)),
         "prompt_tokens": mean_or_none([sample.prompt_tokens for sample, _ in fine]),
@@ -115,6 +194,11 @@ def result_row(label: str, chance: float | None, answered: Answered) -> dict[str
         "answer_seconds": mean_or_none([sample.seconds for sample, _ in fine]),
         "flops_per_correct": per_correct(flops, num_correct),
     }
+
+
+def accuracy_of(answered: Answered) -> Interval | None:
+    runs = list(answered.correct.T)
+    return accuracy_interval_over_seeds(runs) if len(runs) > 1 else accuracy_interval(runs[0])
 
 
 def per_correct(costs: Sequence[float | None], num_correct: int) -> float | None:

@@ -14,9 +14,12 @@ WHO = (
 
 
 def benchmark_tables(conclusion: Mapping[str, Any]) -> list[Table]:
-    """Accuracy, costs and differences; none where the study asks no benchmark."""
+    """Accuracy, costs, differences, and where all checkpoints are asked ratios and curve; none without a benchmark."""
     found = conclusion.get("benchmarks")
-    return [accuracy_table(found), costs_table(found), benchmark_differences_table(found)] if found else []
+    if not found:
+        return []
+    along = [ratios_table(found), curve_table(found)] if found["curve"] else []
+    return [accuracy_table(found), costs_table(found), benchmark_differences_table(found), *along]
 
 
 def accuracy_table(found: Mapping[str, Any]) -> Table:
@@ -80,6 +83,68 @@ def benchmark_differences_table(found: Mapping[str, Any]) -> Table:
                  note="Accuracy of the arm less the other's, paired by item and seed, with 95% intervals. Better or "
                  "worse is said where the whole interval lies on one side of 0; not corrected for the number of "
                  "lines.")  # fmt: skip
+
+
+def ratios_table(found: Mapping[str, Any]) -> Table:
+    titles = (("student", "Student"), ("benchmark", "Benchmark"), ("other", "Against"), ("at", "At equal accuracy of"),
+              ("boundary", "Boundary"))  # fmt: skip
+    columns = [Column(name=name, title=title, is_number=False) for name, title in titles]
+    columns += [Column(name="accuracy", title="Accuracy"), Column(name="ratio", title="Compute ratio"),
+                Column(name="ratio_low", title="95% interval"), Column(name="ratio_high", title="")]  # fmt: skip
+    rows = [
+        (*(word(row[name]) for name, _ in titles), number(row["accuracy"], words.percent(row["accuracy"])),
+         number(row["value"], row["text"].partition(" (")[0]), number(row["low"], words.ratio_limits(row)),
+         number(row["high"], ""))
+        for row in found["ratios"] if row["text"] != words.UNKNOWN
+    ]  # fmt: skip
+    return Table(name="benchmark_ratios", title="Compute ratio at equal accuracy", columns=tuple(columns),
+                 rows=tuple(rows),
+                 note="The other's compute over the student's, where either side ends, as far as all its seeds went. "
+                 "Above 1, the student needs less. Boundaries that hold what a given model took to make are unknown "
+                 "and left out.")  # fmt: skip
+
+
+def curve_table(found: Mapping[str, Any]) -> Table:
+    columns = [
+        *WHO,
+        Column(name="checkpoint", title="Checkpoint"),
+        Column(name="training_tokens", title="Tokens trained on"),
+    ]
+    columns += [Column(name=f"flops_{b}", title=f"FLOPs: {b}") for b in words.BOUNDARIES]
+    columns += limited_columns("accuracy", "Accuracy")
+    rows = [
+        (word(row["arm"]), word(row["benchmark"]), number(row["checkpoint"], str(row["checkpoint"])),
+         number(row["tokens"], words.count(row["tokens"])),
+         *(number(row["flops"][b], words.quantity(row["flops"][b])) for b in words.BOUNDARIES),
+         *limited_cells(row["accuracy"], words.accuracy(row["accuracy"])))
+        for row in found["curve"]
+    ]  # fmt: skip
+    return Table(name="benchmark_curve", title="Accuracy along training", columns=tuple(columns), rows=tuple(rows),
+                 note="At each checkpoint, with 95% intervals over items and seeds; FLOPs are means.")  # fmt: skip
+
+
+def benchmark_measures(conclusion: Mapping[str, Any]) -> dict[str, str]:
+    """What the page's chart can show of benchmarks beside the text's measures: by key, in words."""
+    found = conclusion.get("benchmarks") or {"curve": []}
+    names = dict.fromkeys(row["benchmark"] for row in found["curve"])
+    return {measure_key(name): f"accuracy on {name}" for name in names}
+
+
+def measure_key(benchmark: str) -> str:
+    return f"accuracy:{benchmark}"
+
+
+def charted(conclusion: Mapping[str, Any], arm: Mapping[str, Any]) -> dict[str, Any]:
+    """An arm's `curve` and `scores` as the chart reads them, with its accuracies among the measures."""
+    found = conclusion.get("benchmarks") or {"curve": [], "results": []}
+    curve = [dict(point) for point in arm["curve"]]
+    for row in found["curve"]:
+        if row["arm"] == arm["arm"]:
+            curve[row["checkpoint"]][measure_key(row["benchmark"])] = row["accuracy"]
+    scores = {
+        measure_key(row["benchmark"]): row["accuracy"] for row in found["results"] if row["arm"] == arm["arm"]
+    }
+    return {"curve": curve, "scores": {**arm["scores"], **scores}}
 
 
 def told_apart(difference: Mapping[str, Any] | None) -> str:

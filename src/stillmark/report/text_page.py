@@ -7,6 +7,7 @@ from typing import Any
 from stillmark.analysis import benchmark_rows, crossed, curves, frontier, text_pairs, text_scores
 from stillmark.compute import flops, ledger
 from stillmark.report import text_words, words
+from stillmark.report.benchmarks import benchmark_measures, charted, measure_key
 from stillmark.report.page import BOUNDARY_TITLES, provenance_rows, rendered
 from stillmark.report.parts import PART_WORDS, Tile, ledger_bars
 from stillmark.report.reading import COUNTING
@@ -39,6 +40,7 @@ def context(conclusion: Mapping[str, Any]) -> dict[str, Any]:
         "boundary_titles": BOUNDARY_TITLES,
         "fair": FAIR,
         "measures": text_words.TITLES,
+        "accuracies": benchmark_measures(conclusion),
         "counting": COUNTING,
         "methods": methods(conclusion),
         "provenance": provenance_rows(conclusion["provenance"]),
@@ -110,17 +112,31 @@ def ratio_cell(row: Mapping[str, Any]) -> dict[str, Any]:
 def chart_data(conclusion: Mapping[str, Any]) -> dict[str, Any]:
     """What the script draws."""
     arms = {arm["arm"]: arm for arm in conclusion["arms"]}
-    names = ("params", "curve", "scores", "unknown")
+    names = ("params", "unknown")
     return {
         "arms": [
-            {**style.row(), "color": f"var(--arm-{index})", **{name: arms[style.arm][name] for name in names}}
+            {
+                **style.row(),
+                "color": f"var(--arm-{index})",
+                **{name: arms[style.arm][name] for name in names},
+                **charted(conclusion, arms[style.arm]),
+            }
             for index, style in enumerate(styles_of(conclusion).values())
         ],
         "roles": ROLE_WORDS,
         "counting": COUNTING,
-        "measures": text_words.TITLES,
+        "measures": text_words.TITLES | benchmark_measures(conclusion),
+        "others": others_of(conclusion),
         "boundary": FAIR,
     }
+
+
+def others_of(conclusion: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Models that are no arms: what they reach, drawn as a level."""
+    arms = {arm["arm"] for arm in conclusion["arms"]}
+    found = conclusion.get("benchmarks") or {"results": []}
+    return [{"name": row["arm"], "measure": measure_key(row["benchmark"]), "value": row["accuracy"]["value"]}
+            for row in found["results"] if row["arm"] not in arms and row["accuracy"]]  # fmt: skip
 
 
 def methods(conclusion: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -45,7 +45,9 @@ class OtherModel(Strict):
 
 
 class Benchmarks(Strict):
-    """What each arm's last checkpoint is asked, greedily, as `stillmark eval` asks it. None: as the benchmark does it.
+    """What arms are asked, greedily, as `stillmark eval` asks it. None: as the benchmark does it.
+
+    `checkpoints`: `all` gives accuracy over compute and the compute ratio at equal accuracy.
 
     `resolved` is filled in when a run begins: what the files were, by the name under `tasks`.
     """
@@ -53,6 +55,7 @@ class Benchmarks(Strict):
     tasks: Annotated[list[str], Field(min_length=1)]  # as `stillmark eval --tasks` takes them
     data: str | None = None  # folder with the benchmarks' files; None: the hub
     arms: list[str] = Field(default=[])  # with their controls and quantised variants; none named: all
+    checkpoints: Literal["last", "all"] = "last"
     others: dict[Name, OtherModel] = Field(default={})
     limit: Count | None = None  # items of each, picked by their ids
     num_fewshot: Annotated[int, Field(ge=0)] | None = None

@@ -2,7 +2,8 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const state = {boundary: data.boundary, measure: "bits_per_byte", across: "flops", hidden: new Set(), at: -1};
 
-const written = (value) => value >= 100 ? quantity(value) : value.toPrecision(4);
+const isShare = () => state.measure.startsWith("accuracy:");
+const written = (value) => isShare() ? percent(value) : value >= 100 ? quantity(value) : value.toPrecision(4);
 
 function shownSeries() { // arms whose compute is known under the boundary
   return data.arms.filter((arm) => !state.hidden.has(arm.arm)).map((arm) => ({
@@ -20,7 +21,9 @@ function levels() { // models that are given as they are: no compute, so no plac
   return data.arms.filter((arm) => !state.hidden.has(arm.arm) && arm.curve.every((point) => !xOf(point)))
     .filter((arm) => arm.role === "teacher" && arm.scores[state.measure])
     .map((arm) => ({value: arm.scores[state.measure].value, color: arm.color, arm,
-                    label: `${arm.arm}: ${written(arm.scores[state.measure].value)}`}));
+                    label: `${arm.arm}: ${written(arm.scores[state.measure].value)}`}))
+    .concat(data.others.filter((other) => other.measure === state.measure)
+      .map((other) => ({value: other.value, color: "var(--muted)", label: `${other.name}: ${written(other.value)}`})));
 }
 
 function valueScale(series, across) { // a linear axis around what is shown, with four to eight ticks
@@ -32,7 +35,7 @@ function valueScale(series, across) { // a linear axis around what is shown, wit
   const step = [1, 2, 5, 10].map((k) => k * unit).find((size) => size >= rough);
   const ticks = [];
   for (let k = Math.ceil(low / step); k * step <= high; k++)
-    ticks.push({value: k * step, label: step >= 1 ? (k * step).toLocaleString("en-US") : (k * step).toFixed(Math.ceil(-Math.log10(step)))});
+    ticks.push({value: k * step, label: isShare() ? +(100 * k * step).toFixed(1) + "%" : step >= 1 ? (k * step).toLocaleString("en-US") : (k * step).toFixed(Math.ceil(-Math.log10(step)))});
   return {low, high, ticks};
 }
 
@@ -45,7 +48,7 @@ function draw() {
   drawn = drawChart(host, series, {
     title: where, levels: across, scale: valueScale(series, across),
     empty: why ? "unknown under this boundary: the making of a given model is not recorded" : "no arm is chosen",
-    label: `${data.measures[state.measure]} against ${where}, ${data.counting[state.boundary]}; less is better. Arrow keys step through the points; the tables below hold all numbers.`,
+    label: `${data.measures[state.measure]} against ${where}, ${data.counting[state.boundary]}; ${isShare() ? "more" : "less"} is better. Arrow keys step through the points; the tables below hold all numbers.`,
   });
   listen();
   const words = data.counting[state.boundary];
