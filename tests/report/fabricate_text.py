@@ -65,9 +65,12 @@ def resolved_study(text: str = STUDY) -> Study:
     return study.model_copy(update={"models": models, "tasks": tasks})
 
 
-def text_store(folder: Path, scores: Scores, text: str = STUDY, *, leave_out: int = 0) -> Store:
-    """All jobs of the study recorded, but the last `leave_out`."""
-    study = resolved_study(text)
+def text_store(
+    folder: Path, scores: Scores, text: str = STUDY, *, leave_out: int = 0,
+    found: Callable[[Study], Study] = lambda study: study, more: dict[str, Callable[..., None]] | None = None,
+) -> Store:  # fmt: skip
+    """All jobs of the study recorded, but the last `leave_out`. `found`: what else a run found; `more`: other stages."""
+    study = found(resolved_study(text))
     plan = Plan(study)
     store = Store.create(folder / "records.sqlite")
     store.put_study(text, study.model_dump(), [job.row() for job in plan.jobs.values()], PROVENANCE)
@@ -75,7 +78,7 @@ def text_store(folder: Path, scores: Scores, text: str = STUDY, *, leave_out: in
     for job in jobs[: len(jobs) - leave_out]:
         store.begin_job(job.key, job.stage, job.inputs, PROVENANCE)
         with store.transaction():
-            DO[job.stage](job, plan, store, scores)
+            (DO | (more or {}))[job.stage](job, plan, store, scores)
         store.finish_job(job.key)
     return store
 

@@ -1,0 +1,117 @@
+"""Benchmarks in a text study's conclusion, tables and page, where who is right on what is known."""
+
+import pytest
+from tests.report.browser import CHROMIUM, Browser
+from tests.report.fabricate_benchmarks import NUM_ITEMS, USD, asked_store, num_right
+from tests.report.test_text_report import scores
+
+from stillmark.analysis.conclusion import conclude_study
+from stillmark.analysis.lineage import Lineage
+from stillmark.compute.ledger import Boundary
+from stillmark.report.benchmarks import benchmark_tables
+from stillmark.report.record_checks import check_records
+from stillmark.report.write import conclude
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("asked")
+    asked_store(path, scores).close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(folder):
+    from stillmark.records import Store
+
+    return Store.open(folder)
+
+
+@pytest.fixture(scope="module")
+def found(store):
+    return conclude_study(store)["benchmarks"]
+
+
+def test_accuracy_costs_and_the_curve(found):
+    results = {row["arm"]: row for row in found["results"]}
+    for arm, runs in (("teacher", 1), ("distilled", 3), ("distilled-control", 3), ("proprietary", 1)):
+        row = results[arm]
+        right = num_right(arm, 3)
+        assert (row["accuracy"]["value"], row["num_runs"]) == (pytest.approx(right / NUM_ITEMS), runs)
+        if arm == "proprietary":
+            assert row["answer_flops"] is None
+            assert row["usd_per_correct"] == pytest.approx(USD * NUM_ITEMS / right)
+        else:
+            assert row["answer_usd"] is None
+            assert row["flops_per_correct"] == pytest.approx(row["answer_flops"] * NUM_ITEMS / right)
+    curve = {(row["arm"], row["checkpoint"]): row["accuracy"]["value"] for row in found["curve"]}
+    assert curve == {
+        (arm, at): pytest.approx(num_right(arm, at) / NUM_ITEMS)
+        for arm in ("distilled", "distilled-control") for at in range(4)
+    }  # fmt: skip
+
+
+def test_differences_are_of_the_same_items(found):
+    values = {(row["arm"], row["other"]): row["difference"]["value"] for row in found["differences"]}
+    assert values == {
+        ("distilled", "distilled-control"): pytest.approx((36 - 16) / NUM_ITEMS),
+        ("distilled", "teacher"): pytest.approx(0),
+        ("distilled", "proprietary"): pytest.approx(-2 / NUM_ITEMS),
+    }
+
+
+def test_the_compute_ratio_is_that_of_the_flops_at_equal_accuracy(store, found):
+    """The student is at 9, 18, 27, 36 right answers, the control ends at 16: 7/9 of the way between the first two, in
+    log compute. The seeds of the made-up store spend the same."""
+    lineage = Lineage(store)
+
+    def spent(arm, at):
+        return lineage.checkpoint_costs(arm, 0)[at].within(Boundary.STUDENT).flops
+
+    first, second = spent("distilled", 0), spent("distilled", 1)
+    reached = first * (second / first) ** ((16 - 9) / (18 - 9))
+    rows = {(row["boundary"], row["at"]): row for row in found["ratios"]}
+    row = rows["student", "other's end"]
+    assert row["accuracy"] == pytest.approx(16 / NUM_ITEMS)
+    assert row["value"] == pytest.approx(spent("distilled-control", 3) / reached, rel=1e-6)
+    assert rows["student", "student's end"]["censored"] == "more than"
+    assert {rows[boundary, "other's end"]["text"] for boundary in ("teacher", "everything")} == {"unknown"}
+
+
+def test_tables_say_unknown_and_the_words_of_a_model_that_is_no_arm(found):
+    tables = {table.name: table for table in benchmark_tables({"benchmarks": found})}
+    costs = {row[0].value: [cell.text for cell in row] for row in tables["benchmark_costs"].rows}
+    assert costs["proprietary"][3:5] == ["unknown", "unknown"]
+    assert costs["distilled"][5:7] == ["unknown", "unknown"]
+    shown = {(row[0].value, row[2].value): row[-1].text for row in tables["benchmark_differences"].rows}
+    assert shown["distilled", "distilled-control"] == "better"
+    assert shown["distilled", "proprietary"] == "not told apart"
+
+
+def test_the_records_hold_together(store):
+    outcomes = {check.name: check.outcome for check in check_records(store) if "benchmark" in check.name}
+    assert set(outcomes.values()) == {"agrees"}
+    assert len(outcomes) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+def test_the_chart_shows_accuracy_over_compute_with_other_models_as_levels(folder, tmp_path):
+    conclude(folder, is_changed=True)
+    page = Browser(tmp_path / "profile")
+    try:
+        page.width(1200)
+        page.open(folder / "report.html")
+        page.run("document.querySelector('#measure input[value=\"accuracy:gsm8k\"]').click()")
+        label = page.run("document.querySelector('#chart svg').getAttribute('aria-label')")
+        assert label.startswith("accuracy on gsm8k")
+        assert "more is better" in label
+        values = page.run("drawn.places.map((place) => place.point.accuracy).sort()")
+        assert values == pytest.approx(sorted(num_right(arm, at) / NUM_ITEMS
+                                              for arm in ("distilled", "distilled-control") for at in range(4)))  # fmt: skip
+        text = page.run("document.querySelector('#chart').textContent")
+        assert "teacher: 90.0%" in text
+        assert "proprietary: 95.0%" in text
+        assert page.errors == []
+    finally:
+        page.close()
