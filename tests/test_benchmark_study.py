@@ -16,11 +16,16 @@ from tests.text_models import write_given_model
 from stillmark.analysis.conclusion import conclude_study
 from stillmark.analysis.lineage import Lineage
 from stillmark.compute.ledger import Boundary
+from stillmark.errors import UserError
+from stillmark.evaluate.study_benchmarks import rows_of
 from stillmark.models.build import load_model
 from stillmark.models.given import given_tokenizer
+from stillmark.plan import Plan
 from stillmark.records import Store
 from stillmark.report.record_checks import check_records
 from stillmark.report.text_answer import text_answer_of
+from stillmark.resolve import resolve
+from stillmark.study.load import checked_study
 
 CHOICES = [
     {"question": f"Which is {a} + {b}?", "options": [str(a + b), str(a + b + 1), str(a * b + 7)], "right": 0}
@@ -200,7 +205,7 @@ def test_verify_agrees_and_finds_another_outcome_another_count_and_a_missing_rep
         (["UPDATE samples SET generated_tokens = generated_tokens + 1"],
          "tokens and FLOPs of replies to benchmarks add up"),
         (["DELETE FROM sample_details", "DELETE FROM samples"],
-         "every item of a benchmark is asked, once, and the same of every arm"),
+         "every item of a benchmark is asked, once, and the same of every model"),
     )  # fmt: skip
     for index, (statements, check) in enumerate(tampered):
         copy = tmp_path / str(index)
@@ -252,9 +257,6 @@ def test_run_again_asks_nothing_and_a_larger_limit_trains_nothing(run: Path):
 
 
 def test_what_a_benchmark_asks_is_not_learned_from(tmp_path: Path):
-    from stillmark.resolve import resolve
-    from stillmark.study.load import checked_study
-
     write_tasks(tmp_path)
     study = study_of(tmp_path)
     text = study["tasks"]["mixed"]
@@ -265,6 +267,61 @@ def test_what_a_benchmark_asks_is_not_learned_from(tmp_path: Path):
     found = asked.tasks["mixed"].resolved
     assert (plain.dropped_documents, found.dropped_documents) == (0, 2)  # both responses to that one prompt
     assert found.train_sequences == plain.train_sequences - 2
+
+
+def test_verify_is_not_told_that_a_reply_failed(run: Path, tmp_path: Path):
+    """An outcome is nobody's to choose, by calling the engine's reply a failure either."""
+    shutil.copy(run / "run" / "records.sqlite", tmp_path)
+    connection = sqlite3.connect(tmp_path / "records.sqlite")
+    connection.execute("UPDATE samples SET outcome = 'error', stop_reason = 'error' WHERE outcome = 'wrong'")
+    connection.commit()
+    connection.close()
+    found = {row.name: row.outcome for row in check_records(Store.open(tmp_path))}
+    assert found["replies to benchmarks, graded again"] == "differs"
+
+
+def test_a_name_of_an_arm_that_the_plan_adds_is_refused(tmp_path: Path):
+    study = benchmark_study(tmp_path)
+    study["benchmarks"]["others"] = {"live-control": {"model": str(tmp_path / "given")}}
+    with pytest.raises(UserError, match=r"benchmarks\.others\.live-control: an arm has this name"):
+        Plan(resolve(checked_study(study, "study")))
+
+
+def test_another_template_or_another_way_to_ask_is_another_job(tmp_path: Path):
+    def keys(study: dict) -> set[str]:
+        return set(Plan(resolve(checked_study(study, "study"))).benchmark_keys.values())
+
+    study = benchmark_study(tmp_path)
+    before = keys(study)
+    words = yaml.safe_load((tmp_path / "words.yaml").read_text())
+    (tmp_path / "words.yaml").write_text(yaml.safe_dump(words | {"prompt": "{question} ->"}))
+    rows_of.cache_clear()
+    assert len(before & keys(study)) == len(before) / 2  # of the other benchmark
+    (tmp_path / "given" / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m['content'] }}!{% endfor %}"
+    )
+    assert not before & keys(study)
+
+
+def test_two_tasks_of_one_name_are_refused(tmp_path: Path):
+    study = benchmark_study(tmp_path)
+    (tmp_path / "again.yaml").write_text((tmp_path / "words.yaml").read_text())
+    study["benchmarks"]["tasks"].append(f"{tmp_path}/again.yaml")
+    with pytest.raises(UserError, match="two of them are called `words`"):
+        resolve(checked_study(study, "study"))
+
+
+def test_chance_is_that_of_the_items_that_are_asked(tmp_path: Path):
+    write_tasks(tmp_path)
+    rows = [
+        {"question": f"{k}?", "options": [*map(str, range(2 + 3 * (k % 2)))], "right": 0} for k in range(20)
+    ]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    study = study_of(tmp_path) | {"benchmarks": {"tasks": [f"{tmp_path}/sums.yaml"], "limit": 3}}
+    found = resolve(checked_study(study, "study")).benchmarks.resolved[f"{tmp_path}/sums.yaml"]
+    data, _ = rows_of(f"{tmp_path}/sums.yaml", None)
+    asked = [len(data.rows[index].choices) for index in data.chosen(3)]
+    assert found.chance == pytest.approx(sum(1 / count for count in asked) / 3)
 
 
 @pytest.mark.parametrize(
@@ -278,11 +335,9 @@ def test_what_a_benchmark_asks_is_not_learned_from(tmp_path: Path):
     ],
 )
 def test_a_fault_is_one_line(tmp_path: Path, section: dict, said: str):
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study_of(tmp_path) | {"benchmarks": section}))
-    done = run_stillmark("run", tmp_path / "study.yaml", "--out", tmp_path / "run")
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    with pytest.raises(UserError) as fault:
+        resolve(checked_study(study_of(tmp_path) | {"benchmarks": section}, "study"))
+    assert said in str(fault.value)
 
 
 def with_others(folder: Path, others: dict) -> Path:
@@ -334,9 +389,14 @@ def test_an_endpoint_answers_is_priced_and_is_asked_again_for_what_failed(run: P
         other |= {"price_model": "large-1"}
         path = with_others(run, {"proprietary": other})
         first = run_stillmark("run", path, "--out", tmp_path / "run", "--workers", "1", **variables)
-        assert first.returncode == 2
-        assert "1 replies of the endpoint failed; the others are kept" in first.stderr
-        assert "Traceback" not in first.stderr
+        assert first.returncode == 0, first.stderr
+        assert Lineage(Store.open(tmp_path / "run")).unfinished == []
+        store = Store.open(tmp_path / "run")
+        (row,) = [
+            row for row in conclude_study(store)["benchmarks"]["results"] if row["arm"] == "proprietary"
+        ]
+        assert row["outcomes"] == {"correct": 3, "error": 1}
+        assert row["accuracy"]["value"] == 1.0  # of those that were answered
         failing.clear()
         asked.clear()
         again = run_stillmark("run", path, "--out", tmp_path / "run", "--workers", "1", **variables)
@@ -357,11 +417,8 @@ def test_an_endpoint_answers_is_priced_and_is_asked_again_for_what_failed(run: P
     assert b"very-secret" not in everything
 
 
-def test_a_chat_endpoint_is_not_asked_for_likelihoods(run: Path, tmp_path: Path):
-    study = yaml.safe_load((run / "study.yaml").read_text())
+def test_a_chat_endpoint_is_not_asked_for_likelihoods(tmp_path: Path):
+    study = benchmark_study(tmp_path)
     study["benchmarks"]["others"] = {"api": {"model": "m", "engine": "openai"}}
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
-    done = run_stillmark("run", tmp_path / "study.yaml", "--out", tmp_path / "run")
-    assert done.returncode == 2
-    assert "a chat endpoint gives no likelihoods" in done.stderr
-    assert "@generation" in done.stderr
+    with pytest.raises(UserError, match="a chat endpoint gives no likelihoods"):
+        resolve(checked_study(study, "study"))

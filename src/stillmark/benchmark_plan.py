@@ -1,6 +1,7 @@
-"""What a plan asks of benchmarks: which arms answer which, and everything that their replies depend on."""
+"""What a plan asks of benchmarks: which models answer which, and everything that their replies depend on."""
 
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from stillmark.compute.flops import forward_flops, generate_flops
@@ -9,6 +10,40 @@ from stillmark.errors import UserError
 from stillmark.study.benchmarks import Benchmarks, FoundBenchmark, OtherModel
 from stillmark.study.schema import Arm, QuantisedArm, Study
 from stillmark.tasks.thinking import DEFAULT_TAGS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """One model asked one benchmark. `checkpoint`: None of a model that is no arm, which answers once for all seeds."""
+
+    model: str
+    seed: int
+    name: str
+    checkpoint: int | None
+    inputs: dict[str, Any]
+    flops: int
+    tokens: int
+
+
+def askings(study: Study, asked: Benchmarks, shape: Callable[[str], ModelShape]) -> Iterator[Asking]:
+    """All of them. Raises UserError where a model that is no arm has an arm's name, its controls' and variants' too."""
+    for other in asked.others:
+        if other in study.arms:
+            raise UserError(f"benchmarks.others.{other}: an arm has this name", "give the model another name")
+    for name in asked.tasks:
+        found, inputs = found_benchmark(asked, name), benchmark_inputs(asked, name)
+        for arm in benchmarked_arms(study, asked):
+            flops, tokens = benchmark_size(found, shape(arm))
+            for checkpoint in asked_checkpoints(asked, study.arms[arm]):
+                own = inputs | arm_inputs(asked, study.arms[arm], checkpoint)
+                for seed in study.seeds:
+                    yield Asking(model=arm, seed=seed, name=name, checkpoint=checkpoint, inputs=own, flops=flops,
+                                 tokens=tokens)  # fmt: skip
+        for other, model in asked.others.items():
+            flops, tokens = benchmark_size(found, None)
+            for seed in study.seeds:
+                yield Asking(model=other, seed=seed, name=name, checkpoint=None, inputs=inputs | other_inputs(model),
+                             flops=flops, tokens=tokens)  # fmt: skip
 
 
 def benchmarked_arms(study: Study, asked: Benchmarks) -> list[str]:
@@ -30,11 +65,17 @@ def found_benchmark(asked: Benchmarks, name: str) -> FoundBenchmark:
     return asked.resolved[name]
 
 
+def label_of(asked: Benchmarks, name: str) -> str:
+    """The name that a report shows: of a user's task what its YAML calls it, with the mode where that was chosen."""
+    _, at, mode = name.partition("@")
+    return found_benchmark(asked, name).task + at + mode
+
+
 def benchmark_inputs(asked: Benchmarks, name: str) -> dict[str, Any]:
     """What replies to a benchmark depend on, beside who gives them. A file of another content is another job."""
     found = found_benchmark(asked, name)
     return {
-        "reference": name,
+        "benchmark": label_of(asked, name),
         "data": found.origin,
         "thinking": asdict(DEFAULT_TAGS),
         **found.model_dump(exclude={"origin", "chance", "prompt_tokens", "new_tokens"}),
@@ -47,15 +88,15 @@ def asked_checkpoints(asked: Benchmarks, arm: Arm) -> list[int]:
     return list(arm.evaluated) if asked.checkpoints == "all" else [arm.checkpoints - 1]
 
 
-def arm_inputs(arm: Arm, checkpoint: int) -> dict[str, Any]:
-    """Which of an arm's models answers, in which format."""
-    inputs: dict[str, Any] = {"checkpoint": checkpoint}
+def arm_inputs(asked: Benchmarks, arm: Arm, checkpoint: int) -> dict[str, Any]:
+    """Which of an arm's models answers, in which format, and the tokenizer that it is asked with."""
+    inputs: dict[str, Any] = {"checkpoint": checkpoint, "tokenizer_sha256": asked.tokenizer_sha256}
     return inputs | ({"engine": "llamacpp", "format": arm.format} if isinstance(arm, QuantisedArm) else {})
 
 
 def other_inputs(other: OtherModel) -> dict[str, Any]:
-    """Which model answers: by its weights where they are at hand, else by the endpoint and the name that it knows."""
-    hidden = {"key_variable", "price_model"} | ({"model", "revision"} if other.weights_sha256 else set())
+    """Which model answers: by its files where they are at hand, else by the endpoint and the name that it knows."""
+    hidden = {"key_variable", "price_model", "price"} | ({"model", "revision"} if other.sha256 else set())
     return {"other": other.model_dump(exclude=hidden)}
 
 

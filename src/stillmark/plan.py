@@ -6,22 +6,13 @@ share it. Needs no torch: `stillmark check` prints the plan on any machine.
 """
 
 import hashlib
-import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from stillmark.benchmark_plan import (
-    arm_inputs,
-    asked_checkpoints,
-    benchmark_inputs,
-    benchmark_size,
-    benchmarked_arms,
-    found_benchmark,
-    other_inputs,
-)
+from stillmark.benchmark_plan import askings
 from stillmark.compute.flops import forward_flops, generate_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.errors import UserError
@@ -33,7 +24,6 @@ from stillmark.profile_plan import (
 )
 from stillmark.records import canonical
 from stillmark.sizes import Sizes, resolved, with_controls, with_variants
-from stillmark.study.benchmarks import Benchmarks
 from stillmark.study.profile import Profile
 from stillmark.study.recipe import Recipe
 from stillmark.study.schema import GivenModel, PrunedModel, QuantisedArm, Study, Text
@@ -90,7 +80,12 @@ class Plan:
             for arm in self.arms_in_order:
                 self._add_arm(arm, seed)
         if study.benchmarks:
-            self._add_benchmarks(study.benchmarks)
+            for one in askings(self.study, study.benchmarks, self.shape):
+                needs = [] if one.checkpoint is None else [self.train_keys[one.model, one.seed]]
+                self.benchmark_keys[one.model, one.seed, one.name, one.checkpoint] = self._add(
+                    "benchmark", one.model, one.seed, one.inputs, needs,
+                    checkpoint=one.checkpoint, flops=one.flops, tokens=one.tokens,
+                )  # fmt: skip
         if study.profile:
             refuse_impossible_profiles(self.study, study.profile, self.config)
             self._add_profile(study.profile)
@@ -202,9 +197,11 @@ class Plan:
         needs += [self.train_keys[needed, seed] for needed in (arm.teacher, arm.base) if needed]
         spec = self.study.models[arm.model]
         num_samples = self.sizes.num_samples(name)
+        said = recipe.model_dump(exclude={"traces"}, exclude_defaults=True)
+        if recipe.hidden_states:  # whole, as what is matched by default has changed once
+            said["hidden_states"] = recipe.hidden_states.model_dump()
         inputs = {
-            "seed": seed, "model": self.config(name),
-            "recipe": recipe.model_dump(exclude={"traces"}, exclude_defaults=True),
+            "seed": seed, "model": self.config(name), "recipe": said,
             "task": self.task_key(task_name), "teacher": bool(arm.teacher), "base": bool(arm.base),
         }  # fmt: skip
         if isinstance(spec, PrunedModel):
@@ -290,23 +287,6 @@ class Plan:
             "evaluate", name, seed, inputs, needs, checkpoint=inputs["checkpoint"],
             flops=reading_flops(name), tokens=found.test_tokens,
         )  # fmt: skip
-
-    def _add_benchmarks(self, asked: Benchmarks) -> None:
-        """Each model that is trained to its end answers each benchmark; a given one and others once for all seeds."""
-        for name in asked.tasks:
-            found, inputs = found_benchmark(asked, name), benchmark_inputs(asked, name)
-            for arm in benchmarked_arms(self.study, asked):
-                spec, (flops, tokens) = self.study.arms[arm], benchmark_size(found, self.shape(arm))
-                for seed, at in itertools.product(self.study.seeds, asked_checkpoints(asked, spec)):
-                    self.benchmark_keys[arm, seed, name, at] = self._add(
-                        "benchmark", arm, seed, inputs | arm_inputs(spec, at), [self.train_keys[arm, seed]],
-                        checkpoint=at, flops=flops, tokens=tokens,
-                    )  # fmt: skip
-            for other, model in asked.others.items():
-                flops, tokens = benchmark_size(found, None)
-                key = self._add("benchmark", other, self.study.seeds[0], inputs | other_inputs(model), [],
-                                flops=flops, tokens=tokens)  # fmt: skip
-                self.benchmark_keys |= {(other, seed, name, None): key for seed in self.study.seeds}
 
     def _add_profile(self, profile: Profile) -> None:
         """One job for all arms. No FLOPs are predicted: how often the work is repeated is decided while it is done."""

@@ -9,9 +9,16 @@ from typing import Any
 from stillmark.distill.corpus import read_corpus
 from stillmark.distill.vocabulary import vocabulary_sha256
 from stillmark.errors import UserError
+from stillmark.evaluate.engines import open_model
 from stillmark.evaluate.model import weights_hash
-from stillmark.evaluate.study_benchmarks import found_benchmarks, questions_of
-from stillmark.models.given import given_config, given_tokenizer, source
+from stillmark.evaluate.study_benchmarks import (
+    endpoint_request,
+    found_benchmarks,
+    other_sha256,
+    questions_of,
+    reading_sha256,
+)
+from stillmark.models.given import given_config, given_tokenizer
 from stillmark.study.benchmarks import Benchmarks, FoundBenchmark, OtherModel
 from stillmark.study.schema import GivenModel, Study, Text
 
@@ -41,16 +48,17 @@ def resolve(study: Study) -> Study:
 
 
 def resolved_benchmarks(asked: Benchmarks, tokenizer: Any) -> Benchmarks:
-    facts = found_benchmarks(asked, tokenizer)
-    if asked.resolved not in (None, facts):
+    """What is asked, and of whom: mistakes are found before anything is trained."""
+    facts, sha256 = found_benchmarks(asked, tokenizer), reading_sha256(tokenizer)
+    if asked.resolved not in (None, facts) or asked.tokenizer_sha256 not in (None, sha256):
         raise UserError("benchmarks: the files are not those that `resolved` pins",
                         hint="restore the files, or remove `resolved`")  # fmt: skip
     others = {name: resolved_other(name, other, facts) for name, other in asked.others.items()}
-    return asked.model_copy(update={"resolved": facts, "others": others})
+    return asked.model_copy(update={"resolved": facts, "others": others, "tokenizer_sha256": sha256})
 
 
 def resolved_other(name: str, other: OtherModel, found: Mapping[str, FoundBenchmark]) -> OtherModel:
-    """A model that is no arm, by its weights; an endpoint has none to show, and may have no likelihoods."""
+    """A model that is no arm, by its files; an endpoint has none to show, and may have no likelihoods."""
     if other.engine == "openai":
         scored = [task for task, facts in found.items() if facts.mode == "loglikelihood"]
         if other.kind == "chat" and scored:
@@ -58,13 +66,14 @@ def resolved_other(name: str, other: OtherModel, found: Mapping[str, FoundBenchm
                 f"benchmarks.others.{name}: a chat endpoint gives no likelihoods, which `{scored[0]}` asks for",
                 hint=f"name the benchmark `{scored[0].partition('@')[0]}@generation`",
             )
-        return other
-    source(other.model, other.revision)  # says where there is none
-    sha256 = weights_hash(other.model, other.revision)
-    if other.weights_sha256 not in (None, sha256):
-        raise UserError(f"benchmarks.others.{name}: {other.model} is not the model that `weights_sha256` pins",
+        model = open_model(endpoint_request(other))  # says where a key or a package is missing
+        model.close()
+        return other.model_copy(update={"price": model.price})
+    sha256 = other_sha256(other)
+    if other.sha256 not in (None, sha256):
+        raise UserError(f"benchmarks.others.{name}: {other.model} is not the model that `sha256` pins",
                         hint="point `model` to that model, or remove the pin")  # fmt: skip
-    return other.model_copy(update={"weights_sha256": sha256})
+    return other.model_copy(update={"sha256": sha256})
 
 
 def require_one_tokenizer(study: Study, tokenizer: Any) -> None:

@@ -19,7 +19,7 @@ from stillmark.compute.stretch import share_machine
 from stillmark.errors import UserError
 from stillmark.plan import Job, Plan
 from stillmark.provenance import provenance
-from stillmark.records import Store
+from stillmark.records import Outcome, Store
 from stillmark.report.training import training_line
 from stillmark.study import Study
 
@@ -46,7 +46,7 @@ def run_study(
     with only_runner(folder):
         store = Store.create(folder / "records.sqlite")
         store.put_study(text, study.model_dump(), [job.row() for job in plan.jobs.values()], provenance())
-        finished = store.finished_keys()
+        finished = store.finished_keys() - with_failed_replies(plan, store)
         todo = [job for job in plan.jobs.values() if job.key not in finished]
         with progress_bar(todo, store, quiet) as bar:
             if processes.count > 1:
@@ -58,6 +58,14 @@ def run_study(
                 run_jobs(todo, study, folder, workers, bar)
         store.close()
     return len(todo)
+
+
+def with_failed_replies(plan: Plan, store: Store) -> set[str]:
+    """Finished benchmarks in which an endpoint failed on some items: these are asked again, and no others."""
+    endpoints = [
+        job.key for job in plan.jobs.values() if job.inputs.get("other", {}).get("engine") == "openai"
+    ]
+    return {key for key in endpoints if Outcome.ERROR in store.outcomes(key)}
 
 
 @contextmanager

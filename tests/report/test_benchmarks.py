@@ -56,7 +56,10 @@ def test_differences_are_of_the_same_items(found):
     assert values == {
         ("distilled", "distilled-control"): pytest.approx((36 - 16) / NUM_ITEMS),
         ("distilled", "teacher"): pytest.approx(0),
-        ("distilled", "proprietary"): pytest.approx(-2 / NUM_ITEMS),
+        **{
+            (arm, "proprietary"): pytest.approx((num_right(arm, 3) - 38) / NUM_ITEMS)
+            for arm in ("teacher", "distilled", "distilled-control")
+        },
     }
 
 

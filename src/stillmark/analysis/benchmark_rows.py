@@ -25,7 +25,7 @@ from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_i
 from stillmark.analysis.lineage import Lineage, correctness
 from stillmark.analysis.quantised import accuracy_difference
 from stillmark.analysis.text_pairs import log_flops, pairs_of, training_tokens
-from stillmark.benchmark_plan import asked_checkpoints, benchmarked_arms, found_benchmark
+from stillmark.benchmark_plan import asked_checkpoints, benchmarked_arms, found_benchmark, label_of
 from stillmark.compute.ledger import Boundary, Part
 from stillmark.records import Outcome, SampleDetail, SampleRecord
 from stillmark.study.benchmarks import Benchmarks
@@ -45,6 +45,7 @@ class Answered:
 
     arm: str
     items: list[str]
+    is_seeded: bool  # whether another seed could have given other replies
     runs: list[list[SampleRecord]]
     details: list[dict[tuple[str, int], SampleDetail]]
 
@@ -77,12 +78,6 @@ def benchmark_part(lineage: Lineage) -> dict[str, Any]:
     return {"benchmarks": part | {"curve": curves, "ratios": ratios}}
 
 
-def label_of(asked: Benchmarks, name: str) -> str:
-    """The name that a report shows: of a user's task what its YAML calls it, with the mode where that was chosen."""
-    _, at, mode = name.partition("@")
-    return found_benchmark(asked, name).task + at + mode
-
-
 def last_answers(lineage: Lineage, asked: Benchmarks, arm: str, name: str) -> Answered | None:
     """Those of an arm's last checkpoint, or of a model that is no arm."""
     spec = lineage.study.arms.get(arm)
@@ -100,7 +95,9 @@ def answered_by(lineage: Lineage, arm: str, name: str, checkpoint: int | None) -
     items = [sample.item_id for sample in runs[0]]
     if any([sample.item_id for sample in run] != items for run in runs):
         raise ValueError(f"{name}: the seeds of {arm} were not asked the same items")
-    return Answered(arm=arm, items=items, runs=runs, details=[lineage.store.details(key) for key in keys])
+    spec = lineage.study.arms.get(arm)
+    return Answered(arm=arm, items=items, is_seeded=spec is not None and spec.recipe is not None, runs=runs,
+                    details=[lineage.store.details(key) for key in keys])  # fmt: skip
 
 
 def answers_along(lineage: Lineage, asked: Benchmarks, arm: str, name: str) -> list[Answered]:
@@ -198,7 +195,7 @@ def result_row(label: str, chance: float | None, answered: Answered) -> dict[str
 
 def accuracy_of(answered: Answered) -> Interval | None:
     runs = list(answered.correct.T)
-    return accuracy_interval_over_seeds(runs) if len(runs) > 1 else accuracy_interval(runs[0])
+    return accuracy_interval_over_seeds(runs) if answered.is_seeded else accuracy_interval(runs[0])
 
 
 def per_correct(costs: Sequence[float | None], num_correct: int) -> float | None:
@@ -208,16 +205,17 @@ def per_correct(costs: Sequence[float | None], num_correct: int) -> float | None
 
 
 def compared_arms(lineage: Lineage, asked: Benchmarks) -> Iterator[tuple[str, str, str]]:
-    """(arm, other, what the other is to it): students beside controls, vanilla arms, teachers and models that are no
-    arms; quantised beside float."""
+    """(arm, other, what the other is to it): students beside controls, vanilla arms and teachers; quantised arms beside
+    float ones; every other arm beside the models that are no arms."""
     for pair in pairs_of(lineage):
         yield pair.student, pair.other, pair.role
     for name, arm in lineage.study.arms.items():
         if isinstance(arm, QuantisedArm):
             yield name, arm.parent, "float"
-        elif arm.teacher:
+            continue
+        if arm.teacher:
             yield name, arm.teacher, "teacher"
-            yield from ((name, other, "other") for other in asked.others)
+        yield from ((name, other, "other") for other in asked.others)
 
 
 def paired(first: Answered, second: Answered) -> dict[str, Any] | None:

@@ -150,10 +150,13 @@ def run_job(store: Store, job: Job, *, limit: int | None = None) -> Iterator[Pro
         store.finish_job(job.key)
 
 
-def ask_items(store: Store, job: Job, *, limit: int | None = None) -> Iterator[Progress]:
-    """Asks what is not yet recorded under the job's key. Samples that ended in `error` are asked again."""
+def ask_items(
+    store: Store, job: Job, *, limit: int | None = None, failed_again: bool = True
+) -> Iterator[Progress]:
+    """Asks what is not yet recorded under the job's key; `failed_again`: also samples that ended in `error`."""
     chosen = job.data.chosen(limit)
-    store.drop_errors(job.key)
+    if failed_again:
+        store.drop_errors(job.key)
     recorded = store.samples(job.key)
     done = {sample.item_id for sample in recorded}
     wanted = {job.data.item_ids[index] for index in chosen}

@@ -4,9 +4,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stillmark.evaluate.model import chat_of
+from stillmark.backends.api_journal import Journal
+from stillmark.errors import UserError
+from stillmark.evaluate.engines import EndpointSettings, ModelRequest
+from stillmark.evaluate.model import chat_of, sha256_text, tokenizer_hash, weights_hash
 from stillmark.evaluate.run_benchmark import EvalSettings, is_put_as_chat
-from stillmark.study.benchmarks import Benchmarks, FoundBenchmark
+from stillmark.models.given import given_tokenizer, source
+from stillmark.study.benchmarks import Benchmarks, FoundBenchmark, OtherModel
 from stillmark.tasks.benchmark import BenchmarkData, Mode
 from stillmark.tasks.registry import find_benchmark
 
@@ -37,7 +41,13 @@ def questions_of(asked: Benchmarks | None) -> list[str]:
 
 def found_benchmarks(asked: Benchmarks, tokenizer: Any) -> dict[str, FoundBenchmark]:
     """What each benchmark was found to be, as the study's tokenizer reads it."""
-    return {name: found_benchmark(asked, name, tokenizer) for name in asked.tasks}
+    found = {name: found_benchmark(asked, name, tokenizer) for name in asked.tasks}
+    labels = [facts.task + name[len(name.partition("@")[0]) :] for name, facts in found.items()]
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise UserError(f"benchmarks.tasks: two of them are called `{twice}`",
+                        hint="give one of the YAML files another `name`")  # fmt: skip
+    return found
 
 
 def found_benchmark(asked: Benchmarks, name: str, tokenizer: Any) -> FoundBenchmark:
@@ -47,6 +57,9 @@ def found_benchmark(asked: Benchmarks, name: str, tokenizer: Any) -> FoundBenchm
     count, order = settings.shots_of(data.benchmark)
     if count:
         data.examples(0, count, order)  # reads the examples' file, so that `origin` names it
+    if settings.chat == "always" and chat is None:
+        raise UserError("benchmarks.chat: `always`, but the study's tokenizer has no chat template",
+                        hint="leave `chat` out, or say `never`")  # fmt: skip
     is_chat = is_put_as_chat(settings, mode, has_template=chat is not None)
     chosen = data.chosen(asked.limit)
     prompts, new = [], []
@@ -63,7 +76,7 @@ def found_benchmark(asked: Benchmarks, name: str, tokenizer: Any) -> FoundBenchm
         likelihood_rule=form.rule if mode == "loglikelihood" else None,
         origin=dict(data.origin),
         num_items=len(chosen),
-        chance=data.chance,
+        chance=data.chance_of(chosen),
         prompt_tokens=max(1, round(sum(prompts) / len(prompts))),
         new_tokens=settings.max_new_tokens or form.max_new_tokens
         if mode == "generation"
@@ -73,3 +86,31 @@ def found_benchmark(asked: Benchmarks, name: str, tokenizer: Any) -> FoundBenchm
 
 def num_tokens(tokenizer: Any, text: str) -> int:
     return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def reading_sha256(tokenizer: Any) -> str:
+    """Of a tokenizer with its chat template."""
+    chat = chat_of(tokenizer)
+    return sha256_text(tokenizer_hash(tokenizer) + (chat.template if chat else ""))
+
+
+def other_sha256(other: OtherModel) -> str:
+    """Of a local model that is no arm: its weights, tokenizer and chat template. A GGUF holds them all."""
+    source(other.model, other.revision)  # says where there is none
+    weights = weights_hash(other.model, other.revision)
+    if other.engine == "llamacpp":
+        if Path(other.model).suffix != ".gguf":
+            raise UserError(f"{other.model}: the engine llamacpp reads a .gguf file")
+        return weights
+    return sha256_text(weights + reading_sha256(given_tokenizer(other.model, other.revision)))
+
+
+def endpoint_request(other: OtherModel, journal: Journal | None = None) -> ModelRequest:
+    """How an endpoint is opened; replies that are paid for go to `journal`."""
+    endpoint = EndpointSettings(
+        base_url=other.base_url,
+        kind=other.kind,
+        key_variable=other.key_variable,
+        price_model=other.price_model,
+    )
+    return ModelRequest(model=other.model, engine="openai", endpoint=endpoint, journal=journal)

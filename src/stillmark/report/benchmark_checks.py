@@ -1,82 +1,117 @@
 """Checks of a study's replies to public benchmarks: asked once each, graded again, tokens and FLOPs counted again.
 
 Likelihoods cannot be worked out again without the weights; which choice they name can. Which rows a benchmark has is
-held by the hash of its file alone: that every arm was asked the same items is checked, that these are its items is not.
+held by the hash of its file alone: that every model was asked the same items is checked, that these are its is not.
 """
 
 from collections.abc import Iterator
 
 from stillmark.analysis.lineage import Lineage
 from stillmark.compute.flops import generate_flops
+from stillmark.errors import UserError
 from stillmark.plan import Job
-from stillmark.records import ItemRecord, SampleDetail, SampleRecord, Store
+from stillmark.records import ItemRecord, Outcome, SampleRecord, Store
 from stillmark.report.checks import Check, checked, label
 from stillmark.tasks.grader import Grader
 
 
 def check_benchmarks(store: Store, lineage: Lineage) -> list[Check]:
-    """None where the study asks no benchmark."""
-    jobs = [job for job in lineage.plan.jobs.values() if job.stage == "benchmark"]
+    """None where the study asks no benchmark. Jobs that are not recorded whole are another check's."""
+    jobs = [
+        job for job in lineage.plan.jobs.values() if job.stage == "benchmark" and job.key in lineage.finished
+    ]
     if not jobs:
         return []
     items = store.items()
     asked: list[str] = []
     grades: list[str] = []
     counts: list[str] = []
+    elsewhere: list[str] = []  # why replies could not be graded here
     num_samples = 0
     expected: dict[str, list[str]] = {}  # by benchmark, the items of the first job
     for job in jobs:
-        samples, grader = store.samples(job.key), Grader(store, job.key, job.inputs, items)
+        samples = store.samples(job.key)
         num_samples += len(samples)
         found = sorted(sample.item_id for sample in samples)
-        if found != expected.setdefault(job.inputs["reference"], found) or not is_whole(job, found, items):
-            asked.append(f"{where(job)}: not the {job.inputs['num_items']:,} items that every arm is asked")
+        same = expected.setdefault(job.inputs["benchmark"], found) == found
+        if not same or not is_whole(store, job, samples, items):
+            asked.append(f"{where(job)}: not the {job.inputs['num_items']:,} items that every model is asked")
             continue
-        grades += grade_faults(job, samples, grader)
-        counts += count_faults(store, lineage, job, samples, grader.details)
-    return [
-        checked("every item of a benchmark is asked, once, and the same of every arm", len(jobs), asked),
+        try:
+            grades += grade_faults(job, samples, Grader(store, job.key, job.inputs, items), elsewhere)
+        except UserError as error:  # a package that makes the benchmark is not here
+            elsewhere.append(f"{where(job)}: {error}")
+        counts += count_faults(store, lineage, job, samples)
+    checks = [
+        checked("every item of a benchmark is asked, once, and the same of every model", len(jobs), asked),
         checked("replies to benchmarks, graded again", num_samples, grades),
         checked("tokens and FLOPs of replies to benchmarks add up", len(jobs), counts),
     ]
+    if elsewhere:
+        checks.append(
+            Check(name="replies that this machine cannot grade", outcome="not checked", num_checked=0,
+                  is_expected=True, details=tuple(elsewhere[:5]))
+        )  # fmt: skip
+    return checks
 
 
 def where(job: Job) -> str:
-    return f"{label(job)}, {job.inputs['task']}"
+    return f"{label(job)}, {job.inputs['benchmark']}"
 
 
-def is_whole(job: Job, found: list[str], items: dict[str, ItemRecord]) -> bool:
-    return len(found) == len(set(found)) == job.inputs["num_items"] and items.keys() >= set(found)
+def is_whole(store: Store, job: Job, samples: list[SampleRecord], items: dict[str, ItemRecord]) -> bool:
+    """Every item once, known, and with what evaluation keeps beside it."""
+    found = {sample.item_id for sample in samples}
+    details = {item_id for item_id, _ in store.details(job.key)}
+    return len(found) == len(samples) == job.inputs["num_items"] and items.keys() >= found == details
 
 
-def grade_faults(job: Job, samples: list[SampleRecord], grader: Grader) -> Iterator[str]:
+def grade_faults(
+    job: Job, samples: list[SampleRecord], grader: Grader, elsewhere: list[str]
+) -> Iterator[str]:
     for sample in samples:
-        if sample.stop_reason == "error":
-            continue  # there is no reply
-        outcome = grader.grade(sample, sample.response, sample.stop_reason).outcome
-        if outcome is not sample.outcome:
-            yield f"{where(job)}, item {sample.item_id}: recorded {sample.outcome}, graded again {outcome}"
+        what = f"{where(job)}, item {sample.item_id}"
+        nats = grader.details[sample.item_id, sample.repeat].nats
+        if sample.stop_reason == "error" and (sample.response or nats is not None):
+            yield f"{what}: the engine is said to have failed, and there is a reply"
+            continue
+        verdict = grader.grade(sample, sample.response, sample.stop_reason)
+        if verdict.outcome is sample.outcome:
+            continue
+        if (
+            verdict.outcome is Outcome.ERROR and sample.stop_reason != "error"
+        ):  # such as code without a sandbox
+            elsewhere.append(f"{what}: {verdict.error}")
+        else:
+            yield f"{what}: recorded {sample.outcome}, graded again {verdict.outcome}"
 
 
-def count_faults(
-    store: Store, lineage: Lineage, job: Job, samples: list[SampleRecord],
-    details: dict[tuple[str, int], SampleDetail],
-) -> Iterator[str]:  # fmt: skip
-    """A written reply's FLOPs by formula; of every job the sums that the ledger holds."""
-    shape = lineage.plan.shape(job.arm) if job.arm in lineage.study.arms else None
+def count_faults(store: Store, lineage: Lineage, job: Job, samples: list[SampleRecord]) -> Iterator[str]:
+    """A written reply's FLOPs by formula; of every job the sums that the ledger holds.
+
+    An endpoint is asked again for what failed, so its ledger may hold more. Its FLOPs are not known.
+    """
+    is_arm, details = job.arm in lineage.study.arms, store.details(job.key)
+    known, tokens = 0, sum(sample.prompt_tokens + sample.generated_tokens for sample in samples)
     for sample in samples:
         recorded = details[sample.item_id, sample.repeat].flops
-        if shape is not None and job.inputs["mode"] == "generation" and recorded is not None:
+        known += recorded or 0
+        if not is_arm or sample.stop_reason == "error":
+            continue
+        if recorded is None:
+            yield f"{where(job)}, item {sample.item_id}: its FLOPs are not recorded"
+        elif job.inputs["mode"] == "generation":
             counted = generate_flops(
-                shape, prompt_tokens=sample.prompt_tokens, new_tokens=sample.generated_tokens
-            )
+                lineage.plan.shape(job.arm),
+                prompt_tokens=sample.prompt_tokens, new_tokens=sample.generated_tokens,
+            )  # fmt: skip
             if recorded != counted:
                 yield f"{where(job)}, item {sample.item_id}: recorded {recorded:,} FLOPs, counted {counted:,}"
-    flops = [detail.flops for detail in details.values()]
-    tokens = sum(sample.prompt_tokens + sample.generated_tokens for sample in samples)
     entries = store.ledger(job.key)
-    if any(entry.flops is None for entry in entries) or None in flops:
-        return
-    held = (sum(entry.flops or 0 for entry in entries), sum(entry.tokens or 0 for entry in entries))
-    if held != (sum(value or 0 for value in flops), tokens):
-        yield f"{where(job)}: the ledger holds {held[0]:,} FLOPs of {held[1]:,} tokens, the replies sum to others"
+    held_tokens = sum(entry.tokens or 0 for entry in entries)
+    if held_tokens < tokens or (is_arm and held_tokens > tokens):
+        yield f"{where(job)}: the ledger holds {held_tokens:,} tokens, the replies {tokens:,}"
+    held = [entry.flops for entry in entries]
+    has_failures = any(sample.stop_reason == "error" for sample in samples)
+    if is_arm and not has_failures and (None in held or sum(flops or 0 for flops in held) != known):
+        yield f"{where(job)}: the ledger's FLOPs are not the {known:,} of the replies"

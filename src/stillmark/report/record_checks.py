@@ -112,11 +112,16 @@ def with_found(study: Study, resolved: Study) -> Study:
     benchmarks = study.benchmarks
     if benchmarks and resolved.benchmarks:
         kept = resolved.benchmarks
-        others = {name: kept.others.get(name, other) if other.weights_sha256 is None else other
-                  for name, other in benchmarks.others.items()}  # fmt: skip
-        benchmarks = benchmarks.model_copy(
-            update={"resolved": benchmarks.resolved or kept.resolved, "others": others}
-        )
+        others = {
+            name: other.model_copy(update={part: getattr(other, part) or getattr(kept.others[name], part)
+                                           for part in ("sha256", "price")}) if name in kept.others else other
+            for name, other in benchmarks.others.items()
+        }  # fmt: skip
+        facts = {
+            part: getattr(benchmarks, part) or getattr(kept, part)
+            for part in ("resolved", "tokenizer_sha256")
+        }
+        benchmarks = benchmarks.model_copy(update={**facts, "others": others})
     return study.model_copy(update={"models": models, "tasks": tasks, "benchmarks": benchmarks})
 
 

@@ -41,7 +41,10 @@ class OtherModel(Strict):
     kind: Literal["chat", "completions"] = "chat"
     key_variable: str | None = None
     price_model: str | None = None  # its name in the price list; None: `model`, at OpenAI's own address
-    weights_sha256: str | None = None  # filled in when a run begins; an endpoint's weights are not known
+    # Filled in when a run begins: of weights, tokenizer and chat template, an endpoint's are not known; and what an
+    # endpoint asks, with the day that it was read and its source
+    sha256: str | None = None
+    price: str | None = None
 
 
 class Benchmarks(Strict):
@@ -65,6 +68,9 @@ class Benchmarks(Strict):
     )
     max_new_tokens: Count | None = None
     resolved: dict[str, FoundBenchmark] | None = None
+    tokenizer_sha256: str | None = (
+        None  # of the arms, their chat template included; filled in when a run begins
+    )
 
 
 def benchmark_faults(raw: Mapping[str, Any], arms: Mapping[str, Any], *, is_text: bool) -> Iterator[str]:

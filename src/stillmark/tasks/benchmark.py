@@ -179,9 +179,14 @@ class BenchmarkData:
     @property
     def chance(self) -> float | None:
         """Accuracy of a guess among the choices; None where answers are open."""
-        if not all(row.choices for row in self.rows):
+        return self.chance_of(range(len(self.rows)))
+
+    def chance_of(self, indices: Sequence[int]) -> float | None:
+        """The same, of some of the rows."""
+        rows = [self.rows[index] for index in indices]
+        if not all(row.choices for row in rows):
             return None
-        return sum(1 / len(row.choices) for row in self.rows) / len(self.rows)
+        return sum(1 / len(row.choices) for row in rows) / len(rows)
 
 
 def item_ids(task: str, rows: Sequence[Row]) -> list[str]:

@@ -18,7 +18,7 @@ def recorded_benchmark(inputs: Mapping[str, Any]) -> Benchmark:
     """The benchmark that a job asked; of a user's task as it was then, whatever its YAML says or where it is now."""
     said = (inputs.get("task_settings") or {}).get("task")
     if said is None:
-        return find_benchmark(inputs["reference"])[0]
+        return find_benchmark(inputs.get("reference") or inputs["task"])[0]
     return benchmark_of(UserTask.model_validate(said), Path())
 
 
