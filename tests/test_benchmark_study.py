@@ -8,60 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tests.benchmark_tasks import WRITTEN, benchmark_study
 from tests.conftest import run_stillmark
 from tests.endpoint import chat_endpoint
-from tests.test_text_study import study_of
 from tests.text_models import write_given_model
 
 from stillmark.analysis.conclusion import conclude_study
 from stillmark.analysis.lineage import Lineage
 from stillmark.compute.ledger import Boundary
-from stillmark.errors import UserError
-from stillmark.evaluate.study_benchmarks import rows_of
 from stillmark.models.build import load_model
 from stillmark.models.given import given_tokenizer
-from stillmark.plan import Plan
 from stillmark.records import Store
 from stillmark.report.record_checks import check_records
 from stillmark.report.text_answer import text_answer_of
-from stillmark.resolve import resolve
-from stillmark.study.load import checked_study
 
-CHOICES = [
-    {"question": f"Which is {a} + {b}?", "options": [str(a + b), str(a + b + 1), str(a * b + 7)], "right": 0}
-    for a in range(4)
-    for b in range(4)
-]
-WRITTEN = [{"question": f"Write {word} again.", "answer": word} for word in ("sea", "sand", "maps", "wind")]
 PRICES = """api_tokens:
   - {model: large-1, vendor: nobody, input: 2.0, output: 8.0, read_on: 2026-11-26, source: this test}
 """
-EQUAL = "What is 2 + 3?"  # of the training text: not to be learned from where a benchmark asks it
-
-
-def write_tasks(folder: Path) -> None:
-    def task(name: str, rows: list, **said: str) -> None:
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, "file": f"{name}.jsonl", **said}))
-
-    task("sums", CHOICES, question="{question}", answer="{right}", choices="options", answer_is="index")
-    task("words", WRITTEN, question="{question}", answer="{answer}", scorer="contains")
-    task("known", [{"question": EQUAL, "answer": "5"}], question="{question}", answer="{answer}")
-
-
-def benchmark_study(folder: Path) -> dict:
-    write_tasks(folder)
-    study = study_of(folder)
-    del study["arms"]["cached"]
-    names = [f"{folder}/sums.yaml@loglikelihood", f"{folder}/words.yaml"]
-    asked = {
-        "tasks": names,
-        "limit": 12,
-        "max_new_tokens": 8,
-        "arms": ["teacher", "live"],
-        "checkpoints": "all",
-    }
-    return study | {"conclusion": {"students": ["live"]}, "benchmarks": asked}
 
 
 @pytest.fixture(scope="module")
@@ -256,19 +219,6 @@ def test_run_again_asks_nothing_and_a_larger_limit_trains_nothing(run: Path):
     )
 
 
-def test_what_a_benchmark_asks_is_not_learned_from(tmp_path: Path):
-    write_tasks(tmp_path)
-    study = study_of(tmp_path)
-    text = study["tasks"]["mixed"]
-    text["train"] = [text["train"][0], {**text["train"][1], "held_out_share": 0.0}]
-    text["test"] = [text["train"][0]]
-    plain = resolve(checked_study(study, "plain")).tasks["mixed"].resolved
-    asked = resolve(checked_study(study | {"benchmarks": {"tasks": [f"{tmp_path}/known.yaml"]}}, "asked"))
-    found = asked.tasks["mixed"].resolved
-    assert (plain.dropped_documents, found.dropped_documents) == (0, 2)  # both responses to that one prompt
-    assert found.train_sequences == plain.train_sequences - 2
-
-
 def test_verify_is_not_told_that_a_reply_failed(run: Path, tmp_path: Path):
     """An outcome is nobody's to choose, by calling the engine's reply a failure either."""
     shutil.copy(run / "run" / "records.sqlite", tmp_path)
@@ -278,66 +228,6 @@ def test_verify_is_not_told_that_a_reply_failed(run: Path, tmp_path: Path):
     connection.close()
     found = {row.name: row.outcome for row in check_records(Store.open(tmp_path))}
     assert found["replies to benchmarks, graded again"] == "differs"
-
-
-def test_a_name_of_an_arm_that_the_plan_adds_is_refused(tmp_path: Path):
-    study = benchmark_study(tmp_path)
-    study["benchmarks"]["others"] = {"live-control": {"model": str(tmp_path / "given")}}
-    with pytest.raises(UserError, match=r"benchmarks\.others\.live-control: an arm has this name"):
-        Plan(resolve(checked_study(study, "study")))
-
-
-def test_another_template_or_another_way_to_ask_is_another_job(tmp_path: Path):
-    def keys(study: dict) -> set[str]:
-        return set(Plan(resolve(checked_study(study, "study"))).benchmark_keys.values())
-
-    study = benchmark_study(tmp_path)
-    before = keys(study)
-    words = yaml.safe_load((tmp_path / "words.yaml").read_text())
-    (tmp_path / "words.yaml").write_text(yaml.safe_dump(words | {"prompt": "{question} ->"}))
-    rows_of.cache_clear()
-    assert len(before & keys(study)) == len(before) / 2  # of the other benchmark
-    (tmp_path / "given" / "chat_template.jinja").write_text(
-        "{% for m in messages %}{{ m['content'] }}!{% endfor %}"
-    )
-    assert not before & keys(study)
-
-
-def test_two_tasks_of_one_name_are_refused(tmp_path: Path):
-    study = benchmark_study(tmp_path)
-    (tmp_path / "again.yaml").write_text((tmp_path / "words.yaml").read_text())
-    study["benchmarks"]["tasks"].append(f"{tmp_path}/again.yaml")
-    with pytest.raises(UserError, match="two of them are called `words`"):
-        resolve(checked_study(study, "study"))
-
-
-def test_chance_is_that_of_the_items_that_are_asked(tmp_path: Path):
-    write_tasks(tmp_path)
-    rows = [
-        {"question": f"{k}?", "options": [*map(str, range(2 + 3 * (k % 2)))], "right": 0} for k in range(20)
-    ]
-    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    study = study_of(tmp_path) | {"benchmarks": {"tasks": [f"{tmp_path}/sums.yaml"], "limit": 3}}
-    found = resolve(checked_study(study, "study")).benchmarks.resolved[f"{tmp_path}/sums.yaml"]
-    data, _ = rows_of(f"{tmp_path}/sums.yaml", None)
-    asked = [len(data.rows[index].choices) for index in data.chosen(3)]
-    assert found.chance == pytest.approx(sum(1 / count for count in asked) / 3)
-
-
-@pytest.mark.parametrize(
-    ("section", "said"),
-    [
-        ({"tasks": ["arc_eazy"]}, "unknown task `arc_eazy`"),
-        ({"tasks": ["arc_easy"], "arms": ["nobody"]}, "benchmarks.arms[0]: there is no arm `nobody`"),
-        ({"tasks": ["arc_easy", "arc_easy"]}, "benchmarks.tasks: the same one is named twice"),
-        ({"tasks": []}, "benchmarks.tasks"),
-        ({"tasks": ["arc_easy"], "data": "nowhere"}, "nowhere: no such folder"),
-    ],
-)
-def test_a_fault_is_one_line(tmp_path: Path, section: dict, said: str):
-    with pytest.raises(UserError) as fault:
-        resolve(checked_study(study_of(tmp_path) | {"benchmarks": section}, "study"))
-    assert said in str(fault.value)
 
 
 def with_others(folder: Path, others: dict) -> Path:
@@ -415,10 +305,3 @@ def test_an_endpoint_answers_is_priced_and_is_asked_again_for_what_failed(run: P
     assert row["answer_flops"] is None
     everything = b"".join(file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file())
     assert b"very-secret" not in everything
-
-
-def test_a_chat_endpoint_is_not_asked_for_likelihoods(tmp_path: Path):
-    study = benchmark_study(tmp_path)
-    study["benchmarks"]["others"] = {"api": {"model": "m", "engine": "openai"}}
-    with pytest.raises(UserError, match="a chat endpoint gives no likelihoods"):
-        resolve(checked_study(study, "study"))
