@@ -1,4 +1,4 @@
-"""How a study's models answer public benchmarks at the end of training: accuracy, outcomes, the cost of an answer.
+"""How a study's models answer public benchmarks: accuracy over compute, outcomes, the cost of an answer.
 
 Items are the same for every arm. Of a trained arm every seed answers each item (a crossed layout): its accuracy's
 interval is over items and seeds. A given model answers once. Differences are paired by item, and by seed where both

@@ -35,8 +35,9 @@ def settings_of(asked: Benchmarks) -> EvalSettings:
 
 def questions_of(asked: Benchmarks | None) -> list[str]:
     """Every question, asked or not: none of them may be learned from."""
-    names = asked.tasks if asked else []
-    return [row.question for name in names for row in rows_of(name, asked.data if asked else None)[0].rows]
+    if asked is None:
+        return []
+    return [row.question for name in asked.tasks for row in rows_of(name, asked.data)[0].rows]
 
 
 def found_benchmarks(asked: Benchmarks, tokenizer: Any) -> dict[str, FoundBenchmark]:
