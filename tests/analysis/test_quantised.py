@@ -3,16 +3,8 @@
 import numpy as np
 from scipy import stats
 
-from stillmark.analysis.curves import Curve, CurvePoint
 from stillmark.analysis.paired import paired_difference
 from stillmark.analysis.quantised import accuracy_difference
-
-
-def curves(arm: str, by_seed: np.ndarray) -> list[Curve]:
-    return [
-        Curve(arm=arm, seed=seed, points=(CurvePoint(flops=1.0 + seed, correct=row),))
-        for seed, row in enumerate(by_seed)
-    ]
 
 
 def answers(*shape: int, share: float, seed: int) -> np.ndarray:
@@ -21,7 +13,7 @@ def answers(*shape: int, share: float, seed: int) -> np.ndarray:
 
 def test_one_seed_is_the_wider_of_the_paired_t_and_bonett_price():
     one, other = answers(1, 40, share=0.5, seed=1), answers(1, 40, share=0.6, seed=2)
-    found = accuracy_difference(curves("a", one), curves("b", other))
+    found = accuracy_difference(one.T, other.T)
     apart = (one - other)[0]
     low, high = stats.t.interval(0.95, 39, loc=apart.mean(), scale=stats.sem(apart))
     paired = paired_difference(one[0], other[0])
@@ -34,7 +26,7 @@ def test_one_seed_is_the_wider_of_the_paired_t_and_bonett_price():
 def test_what_seeds_share_is_not_in_the_interval():
     """Two training runs that ended far apart, each rounded without a loss."""
     runs = np.stack([answers(200, share=0.2, seed=1), answers(200, share=0.9, seed=2)])
-    found = accuracy_difference(curves("a", runs), curves("b", runs))
+    found = accuracy_difference(runs.T, runs.T)
     assert found.value == 0
     assert found.low < 0 < found.high
     assert found.high - found.low < 0.05
@@ -44,6 +36,6 @@ def test_items_where_the_harness_failed_are_left_out():
     one, other = answers(2, 30, share=0.5, seed=1), answers(2, 30, share=0.5, seed=2)
     holed = one.copy()
     holed[1, :3] = np.nan
-    found = accuracy_difference(curves("a", holed), curves("b", other))
-    assert found == accuracy_difference(curves("a", one[:, 3:]), curves("b", other[:, 3:]))
-    assert accuracy_difference(curves("a", np.full((1, 3), np.nan)), curves("b", np.ones((1, 3)))) is None
+    found = accuracy_difference(holed.T, other.T)
+    assert found == accuracy_difference(one[:, 3:].T, other[:, 3:].T)
+    assert accuracy_difference(np.full((1, 3), np.nan).T, np.ones((1, 3)).T) is None
