@@ -77,6 +77,7 @@ def test_likelihoods_are_those_of_the_models_own_logits(run: Path):
             assert nats == pytest.approx(own, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_stillmark_eval_of_the_same_weights_says_the_same(run: Path, tmp_path: Path):
     store, lineage, keys = jobs_of(run)
     for name in (f"{run}/sums.yaml@loglikelihood", f"{run}/words.yaml"):
