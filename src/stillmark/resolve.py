@@ -6,6 +6,7 @@ The resolved study is kept with the records, so that plan, report and verificati
 from collections.abc import Mapping
 from typing import Any
 
+from stillmark.benchmark_plan import label_of
 from stillmark.distill.corpus import read_corpus
 from stillmark.distill.vocabulary import vocabulary_sha256
 from stillmark.errors import UserError
@@ -54,7 +55,13 @@ def resolved_benchmarks(asked: Benchmarks, tokenizer: Any) -> Benchmarks:
         raise UserError("benchmarks: the files are not those that `resolved` pins",
                         hint="restore the files, or remove `resolved`")  # fmt: skip
     others = {name: resolved_other(name, other, facts) for name, other in asked.others.items()}
-    return asked.model_copy(update={"resolved": facts, "others": others, "tokenizer_sha256": sha256})
+    found = asked.model_copy(update={"resolved": facts, "others": others, "tokenizer_sha256": sha256})
+    labels = [label_of(found, name) for name in found.tasks]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UserError(f"benchmarks.tasks: two of them are called `{label}`",
+                            hint="give one of the YAML files another `name`")  # fmt: skip
+    return found
 
 
 def resolved_other(name: str, other: OtherModel, found: Mapping[str, FoundBenchmark]) -> OtherModel:

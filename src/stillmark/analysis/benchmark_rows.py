@@ -11,28 +11,27 @@ of all answers over the number that are correct; unknown where none is, or where
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from stillmark.analysis.arm_rows import interval_row, mean_or_none
-from stillmark.analysis.curves import Curve, CurvePoint
-from stillmark.analysis.frontier import compute_ratios_at_ends, ratio_numbers
+from stillmark.analysis.bootstrap import FloatArray
+from stillmark.analysis.curves import Curve
+from stillmark.analysis.frontier import ratio_numbers
 from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_interval_over_seeds
 from stillmark.analysis.lineage import Lineage, correctness
 from stillmark.analysis.quantised import accuracy_difference
-from stillmark.analysis.text_pairs import log_flops, pairs_of, training_tokens
+from stillmark.analysis.text_pairs import pairs_of, ratios_at_ends, training_tokens
 from stillmark.benchmark_plan import asked_checkpoints, benchmarked_arms, found_benchmark, label_of
-from stillmark.compute.ledger import Boundary, Part
-from stillmark.records import Outcome, SampleDetail, SampleRecord
+from stillmark.compute.ledger import Boundary
+from stillmark.records import Outcome, SampleRecord
 from stillmark.study.benchmarks import Benchmarks
 from stillmark.study.schema import QuantisedArm
 
-FloatArray = npt.NDArray[np.float64]
-ENDS = ("other's end", "student's end")
 UNKNOWN_RATIO = {
     **dict.fromkeys(("accuracy", "value", "low", "high", "bound")), "text": "unknown", "censored": "unknown",
     "method": "counted over counted", "notes": ["what a given model took to make is not recorded"],
@@ -41,15 +40,15 @@ UNKNOWN_RATIO = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answered:
-    """One arm's replies to one benchmark: of every seed, or of a given model's one run, in the items' order."""
+    """One model's replies to one benchmark: of every seed, or of a given model's one run, in the items' order."""
 
     arm: str
     items: list[str]
     is_seeded: bool  # whether another seed could have given other replies
+    keys: list[str]  # of the jobs, one a run
     runs: list[list[SampleRecord]]
-    details: list[dict[tuple[str, int], SampleDetail]]
 
-    @property
+    @cached_property
     def correct(self) -> FloatArray:
         """Items x runs: 1 correct, 0 not, NaN where the harness failed."""
         return np.stack([correctness(sample.outcome for sample in run) for run in self.runs], axis=1)
@@ -62,60 +61,56 @@ def benchmark_part(lineage: Lineage) -> dict[str, Any]:
         return {}
     results, differences, curves, ratios = [], [], [], []
     for name in asked.tasks:
-        answered = {arm: found for arm in [*benchmarked_arms(lineage.study, asked), *asked.others]
-                    if (found := last_answers(lineage, asked, arm, name)) is not None}  # fmt: skip
+        along = {arm: answers_along(lineage, asked, arm, name)
+                 for arm in [*benchmarked_arms(lineage.study, asked), *asked.others]}  # fmt: skip
+        last = {arm: answers[-1] for arm, answers in along.items() if answers[-1] is not None}
         label, chance = label_of(asked, name), found_benchmark(asked, name).chance
-        results += [result_row(label, chance, found) for found in answered.values()]
+        results += [result_row(lineage, label, chance, answers) for answers in last.values()]
         for first, second, role in compared_arms(lineage, asked):
-            if first in answered and second in answered:
+            if first in last and second in last:
                 row = {"benchmark": label, "arm": first, "other": second, "role": role}
-                differences.append(row | {"difference": paired(answered[first], answered[second])})
-        curves += curve_rows(lineage, asked, name)
-        ratios += ratio_rows(lineage, asked, name)
+                differences.append(row | {"difference": paired(last[first], last[second])})
+        whole = {arm: [one for one in answers if one is not None] for arm, answers in along.items()
+                 if len(answers) > 1 and None not in answers}  # fmt: skip
+        curves += curve_rows(lineage, label, whole)
+        ratios += ratio_rows(lineage, label, whole)
     settings = asked.model_dump(mode="json", exclude={"resolved", "data", "tasks"})
     files = {label_of(asked, name): found_benchmark(asked, name).origin for name in asked.tasks}
     part = {"settings": settings, "files": files, "results": results, "differences": differences}
     return {"benchmarks": part | {"curve": curves, "ratios": ratios}}
 
 
-def last_answers(lineage: Lineage, asked: Benchmarks, arm: str, name: str) -> Answered | None:
-    """Those of an arm's last checkpoint, or of a model that is no arm."""
+def answers_along(lineage: Lineage, asked: Benchmarks, arm: str, name: str) -> list[Answered | None]:
+    """Of each checkpoint that is asked, in order, or of a model that is no arm; None what is not recorded whole."""
     spec = lineage.study.arms.get(arm)
-    return answered_by(lineage, arm, name, asked_checkpoints(asked, spec)[-1] if spec else None)
+    at: list[int | None] = [None] if spec is None else [*asked_checkpoints(asked, spec)]
+    return [answered_by(lineage, arm, name, checkpoint) for checkpoint in at]
 
 
 def answered_by(lineage: Lineage, arm: str, name: str, checkpoint: int | None) -> Answered | None:
     """None where a seed has not answered all items."""
-    keys = dict.fromkeys(
-        lineage.plan.benchmark_keys[arm, seed, name, checkpoint] for seed in lineage.study.seeds
-    )
-    if not keys.keys() <= lineage.finished:
+    seeds = lineage.study.seeds
+    keys = list(dict.fromkeys(lineage.plan.benchmark_keys[arm, seed, name, checkpoint] for seed in seeds))
+    if not lineage.finished.issuperset(keys):
         return None
     runs = [sorted(lineage.store.samples(key), key=lambda sample: sample.position) for key in keys]
     items = [sample.item_id for sample in runs[0]]
     if any([sample.item_id for sample in run] != items for run in runs):
         raise ValueError(f"{name}: the seeds of {arm} were not asked the same items")
     spec = lineage.study.arms.get(arm)
-    return Answered(arm=arm, items=items, is_seeded=spec is not None and spec.recipe is not None, runs=runs,
-                    details=[lineage.store.details(key) for key in keys])  # fmt: skip
+    is_seeded = spec is not None and spec.recipe is not None
+    return Answered(arm=arm, items=items, is_seeded=is_seeded, keys=keys, runs=runs)
 
 
-def answers_along(lineage: Lineage, asked: Benchmarks, arm: str, name: str) -> list[Answered]:
-    """Of each checkpoint that is asked, in order; empty where one is not recorded whole, or only the last is asked."""
-    at = asked_checkpoints(asked, lineage.study.arms[arm])
-    found = [answered_by(lineage, arm, name, checkpoint) for checkpoint in at] if len(at) > 1 else []
-    return [answers for answers in found if answers is not None] if None not in found else []
-
-
-def curve_rows(lineage: Lineage, asked: Benchmarks, name: str) -> list[dict[str, Any]]:
+def curve_rows(lineage: Lineage, label: str, whole: Mapping[str, list[Answered]]) -> list[dict[str, Any]]:
     """Accuracy at each checkpoint, and the mean FLOPs over seeds within each boundary."""
     rows = []
-    for arm in benchmarked_arms(lineage.study, asked):
+    for arm, along in whole.items():
         costs = [lineage.checkpoint_costs(arm, seed) for seed in lineage.study.seeds]
-        for index, answers in enumerate(answers_along(lineage, asked, arm, name)):
+        for index, answers in enumerate(along):
             rows.append(
                 {
-                    "benchmark": label_of(asked, name), "arm": arm, "checkpoint": index,
+                    "benchmark": label, "arm": arm, "checkpoint": index,
                     "tokens": training_tokens(lineage, arm, index), "accuracy": interval_row(accuracy_of(answers)),
                     "flops": {str(b): mean_or_none([seed[index].within(b).flops for seed in costs]) for b in Boundary},
                 }
@@ -123,53 +118,47 @@ def curve_rows(lineage: Lineage, asked: Benchmarks, name: str) -> list[dict[str,
     return rows
 
 
-def ratio_rows(lineage: Lineage, asked: Benchmarks, name: str) -> list[dict[str, Any]]:
+def ratio_rows(lineage: Lineage, label: str, whole: Mapping[str, list[Answered]]) -> list[dict[str, Any]]:
     """The other's compute over the student's at the accuracy with which either ends, by boundary (`frontier.py`)."""
     rows = []
     for pair in pairs_of(lineage):
-        sides = [accuracy_curves(lineage, asked, arm, name) for arm in (pair.other, pair.student)]
-        if not sides[0] or not sides[1]:
+        if pair.student not in whole or pair.other not in whole:
             continue
-        named = {"benchmark": label_of(asked, name), "student": pair.student, "other": pair.other}
-        for boundary in Boundary:
-            if any(log_flops(lineage, arm, boundary) is None for arm in (pair.student, pair.other)):
-                rows += [{**named, "at": at, "boundary": str(boundary), **UNKNOWN_RATIO} for at in ENDS]
-                continue
-            extra = lineage.extra_flops(boundary)
-            found = compute_ratios_at_ends(*sides, numerator_extra_flops=extra, denominator_extra_flops=extra)
-            rows += [
-                {
-                    **named,
-                    "at": at,
-                    "boundary": str(boundary),
-                    "accuracy": ratio.at_accuracy,
-                    **ratio_numbers(ratio),
-                }
-                for at, ratio in zip(ENDS, found, strict=True)
-            ]
+        sides = partial(sides_of, lineage, whole[pair.other], whole[pair.student])
+        for at, boundary, ratio in ratios_at_ends(lineage, pair.student, pair.other, sides):
+            named = {
+                "benchmark": label,
+                "student": pair.student,
+                "other": pair.other,
+                "at": at,
+                "boundary": str(boundary),
+            }
+            found = (
+                UNKNOWN_RATIO if ratio is None else {"accuracy": ratio.at_accuracy, **ratio_numbers(ratio)}
+            )
+            rows.append(named | found)
     return rows
 
 
-def accuracy_curves(lineage: Lineage, asked: Benchmarks, arm: str, name: str) -> list[Curve]:
-    """One a seed: correctness of each item at each checkpoint, over the arm's own train FLOPs."""
-    along = answers_along(lineage, asked, arm, name) if arm in benchmarked_arms(lineage.study, asked) else []
-    curves = []
-    for index, seed in enumerate(lineage.study.seeds if along else ()):
-        costs = lineage.checkpoint_costs(arm, seed)
-        points = [
-            CurvePoint(flops=float(cost.parts[Part.STUDENT].flops or 0), correct=answers.correct[:, index])
-            for cost, answers in zip(costs, along, strict=True)
-        ]
-        curves.append(Curve(arm=arm, seed=seed, points=tuple(points)))
-    return curves
+def sides_of(lineage: Lineage, other: list[Answered], student: list[Answered]) -> list[list[Curve]]:
+    return [accuracy_curves(lineage, along) for along in (other, student)]
 
 
-def result_row(label: str, chance: float | None, answered: Answered) -> dict[str, Any]:
-    """One arm on one benchmark. Means are over replies that the harness did not fail on."""
+def accuracy_curves(lineage: Lineage, along: list[Answered]) -> list[Curve]:
+    """One a seed: correctness of each item at each checkpoint."""
+    return [
+        lineage.curve_of(along[0].arm, seed, [answers.correct[:, index] for answers in along])
+        for index, seed in enumerate(lineage.study.seeds)
+    ]
+
+
+def result_row(lineage: Lineage, label: str, chance: float | None, answered: Answered) -> dict[str, Any]:
+    """One model on one benchmark. Means are over replies that the harness did not fail on."""
     correct = answered.correct
+    details_of = map(lineage.store.details, answered.keys)
     fine = [
         (sample, details[sample.item_id, sample.repeat])
-        for run, details in zip(answered.runs, answered.details, strict=True)
+        for run, details in zip(answered.runs, details_of, strict=True)
         for sample in run
         if sample.outcome != Outcome.ERROR
     ]

@@ -1,6 +1,6 @@
 """What each arm's model took to make, at each checkpoint and within each boundary, from plan and records."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -111,6 +111,17 @@ class Lineage:
             rows = self.store.sample_columns(self.evaluation(arm, seed, cost.index).key, "outcome")
             points.append(CurvePoint(flops=flops, correct=correctness(outcome for (outcome,) in rows)))
         return Curve(arm=arm, seed=seed, points=tuple(points)) if points else None
+
+    def curve_of(
+        self, arm: str, seed: int, values: Sequence[npt.NDArray[np.float64]],
+        weights: npt.NDArray[np.float64] | None = None,
+    ) -> Curve:  # fmt: skip
+        """Values of each item at each checkpoint, more being better, over the arm's own train FLOPs."""
+        points = [
+            CurvePoint(flops=float(cost.parts[Part.STUDENT].flops or 0), correct=row, weights=weights)
+            for cost, row in zip(self.checkpoint_costs(arm, seed), values, strict=True)
+        ]
+        return Curve(arm=arm, seed=seed, points=tuple(points))
 
     def extra_flops(self, boundary: Boundary) -> "ExtraCost":
         return ExtraCost(self, boundary)

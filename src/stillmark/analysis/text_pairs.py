@@ -7,8 +7,9 @@ checkpoints, as measured, over the range that both sides cover; nothing is extra
 are drawn apart, which is at least as wide.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,15 @@ import numpy.typing as npt
 
 from stillmark.analysis.bootstrap import NUM_RESAMPLES, RANDOM_SEED, finite
 from stillmark.analysis.crossed import ratio_of_sums
-from stillmark.analysis.curves import Curve, CurvePoint
+from stillmark.analysis.curves import Curve
 from stillmark.analysis.frontier import Ratio, compute_ratios_at_ends, ratio_numbers
 from stillmark.analysis.lineage import Lineage
 from stillmark.analysis.text_scores import COMPARED, TextResult, estimate_row
-from stillmark.compute.ledger import Boundary, Part
+from stillmark.compute.ledger import Boundary
 
 NUM_ALONG = 7  # compute values at which the two sides are compared, evenly spaced in log compute
 MATCH_BOUNDARY = {"compute": Boundary.STUDENT, "compute_with_teacher": Boundary.GENERATION}
+ENDS = ("other's end", "student's end")  # at which ratios are taken
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -182,24 +184,37 @@ def ratio_rows(lineage: Lineage, student: TextResult, other: TextResult) -> list
     """The other's compute over the student's at equal quality, by measure, by whose end, by boundary."""
     rows = []
     for measure in COMPARED:
-        for boundary in Boundary:
-            if (
-                log_flops(lineage, student.arm, boundary) is None
-                or log_flops(lineage, other.arm, boundary) is None
-            ):
-                rows += [unknown_ratio(measure, at, boundary) for at in ("other's end", "student's end")]
-                continue
-            sides = [curves_of(lineage, side, measure) for side in (other, student)]
-            if not sides[0] or not sides[1]:
-                continue
-            extra = lineage.extra_flops(boundary)
-            found = compute_ratios_at_ends(
-                *sides, numerator_extra_flops=extra, denominator_extra_flops=extra,
-                num_resamples=NUM_RESAMPLES, random_seed=RANDOM_SEED,
-            )  # fmt: skip
-            rows += [ratio_row(measure, at, boundary, ratio)
-                     for at, ratio in zip(("other's end", "student's end"), found, strict=True)]  # fmt: skip
+        sides = partial(sides_of, lineage, other, student, measure)
+        for at, boundary, ratio in ratios_at_ends(lineage, student.arm, other.arm, sides):
+            if ratio is None:
+                rows.append(unknown_ratio(measure, at, boundary))
+            else:
+                rows.append(ratio_row(measure, at, boundary, ratio))
     return rows
+
+
+def sides_of(lineage: Lineage, other: TextResult, student: TextResult, measure: str) -> list[list[Curve]]:
+    return [curves_of(lineage, side, measure) for side in (other, student)]
+
+
+def ratios_at_ends(
+    lineage: Lineage, student: str, other: str, sides: Callable[[], Sequence[Sequence[Curve]]]
+) -> Iterator[tuple[str, Boundary, Ratio | None]]:
+    """(whose end, boundary, the other's compute over the student's there), the ratio None where the boundary holds what
+    is not recorded. `sides` gives the curves of (other, student); none without them."""
+    for boundary in Boundary:
+        if any(log_flops(lineage, arm, boundary) is None for arm in (student, other)):
+            yield from ((at, boundary, None) for at in ENDS)
+            continue
+        above, below = sides()
+        if not above or not below:
+            continue
+        extra = lineage.extra_flops(boundary)
+        found = compute_ratios_at_ends(
+            above, below, numerator_extra_flops=extra, denominator_extra_flops=extra,
+            num_resamples=NUM_RESAMPLES, random_seed=RANDOM_SEED,
+        )  # fmt: skip
+        yield from ((at, boundary, ratio) for at, ratio in zip(ENDS, found, strict=True))
 
 
 def curves_of(lineage: Lineage, result: TextResult, measure: str) -> list[Curve]:
@@ -207,15 +222,11 @@ def curves_of(lineage: Lineage, result: TextResult, measure: str) -> list[Curve]
     amounts, sizes = result.amounts(measure), result.sizes(measure)
     if amounts is None:
         return []
-    curves = []
-    for index, seed in enumerate(lineage.study.seeds[: len(amounts)]):
-        costs = lineage.checkpoint_costs(result.arm, seed)
-        points = [
-            CurvePoint(flops=float(cost.parts[Part.STUDENT].flops or 0), correct=-row / sizes, weights=sizes)
-            for cost, row in zip(costs, amounts[index], strict=True)
-        ]
-        curves.append(Curve(arm=result.arm, seed=seed, points=tuple(points)))
-    return curves
+    seeds = lineage.study.seeds[: len(amounts)]
+    return [
+        lineage.curve_of(result.arm, seed, [-row / sizes for row in amounts[index]], sizes)
+        for index, seed in enumerate(seeds)
+    ]
 
 
 def ratio_row(measure: str, at: str, boundary: Boundary, ratio: Ratio) -> dict[str, Any]:

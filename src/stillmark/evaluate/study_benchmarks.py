@@ -42,13 +42,7 @@ def questions_of(asked: Benchmarks | None) -> list[str]:
 
 def found_benchmarks(asked: Benchmarks, tokenizer: Any) -> dict[str, FoundBenchmark]:
     """What each benchmark was found to be, as the study's tokenizer reads it."""
-    found = {name: found_benchmark(asked, name, tokenizer) for name in asked.tasks}
-    labels = [facts.task + name[len(name.partition("@")[0]) :] for name, facts in found.items()]
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise UserError(f"benchmarks.tasks: two of them are called `{twice}`",
-                        hint="give one of the YAML files another `name`")  # fmt: skip
-    return found
+    return {name: found_benchmark(asked, name, tokenizer) for name in asked.tasks}
 
 
 def found_benchmark(asked: Benchmarks, name: str, tokenizer: Any) -> FoundBenchmark:

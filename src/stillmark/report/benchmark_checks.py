@@ -10,9 +10,11 @@ from stillmark.analysis.lineage import Lineage
 from stillmark.compute.flops import generate_flops
 from stillmark.errors import UserError
 from stillmark.plan import Job
-from stillmark.records import ItemRecord, Outcome, SampleRecord, Store
+from stillmark.records import ItemRecord, Outcome, SampleDetail, SampleRecord, Store
 from stillmark.report.checks import Check, checked, label
 from stillmark.tasks.grader import Grader
+
+Details = dict[tuple[str, int], SampleDetail]  # by item and repeat
 
 
 def check_benchmarks(store: Store, lineage: Lineage) -> list[Check]:
@@ -30,18 +32,18 @@ def check_benchmarks(store: Store, lineage: Lineage) -> list[Check]:
     num_samples = 0
     expected: dict[str, list[str]] = {}  # by benchmark, the items of the first job
     for job in jobs:
-        samples = store.samples(job.key)
+        samples, details = store.samples(job.key), store.details(job.key)
         num_samples += len(samples)
         found = sorted(sample.item_id for sample in samples)
         same = expected.setdefault(job.inputs["benchmark"], found) == found
-        if not same or not is_whole(store, job, samples, items):
+        if not same or not is_whole(job, samples, details, items):
             asked.append(f"{where(job)}: not the {job.inputs['num_items']:,} items that every model is asked")
             continue
         try:
             grades += grade_faults(job, samples, Grader(store, job.key, job.inputs, items), elsewhere)
         except UserError as error:  # a package that makes the benchmark is not here
             elsewhere.append(f"{where(job)}: {error}")
-        counts += count_faults(store, lineage, job, samples)
+        counts += count_faults(store, lineage, job, samples, details)
     checks = [
         checked("every item of a benchmark is asked, once, and the same of every model", len(jobs), asked),
         checked("replies to benchmarks, graded again", num_samples, grades),
@@ -59,11 +61,11 @@ def where(job: Job) -> str:
     return f"{label(job)}, {job.inputs['benchmark']}"
 
 
-def is_whole(store: Store, job: Job, samples: list[SampleRecord], items: dict[str, ItemRecord]) -> bool:
+def is_whole(job: Job, samples: list[SampleRecord], details: Details, items: dict[str, ItemRecord]) -> bool:
     """Every item once, known, and with what evaluation keeps beside it."""
     found = {sample.item_id for sample in samples}
-    details = {item_id for item_id, _ in store.details(job.key)}
-    return len(found) == len(samples) == job.inputs["num_items"] and items.keys() >= found == details
+    is_each_once = len(found) == len(samples) == job.inputs["num_items"]
+    return is_each_once and items.keys() >= found == {item_id for item_id, _ in details}
 
 
 def grade_faults(
@@ -78,20 +80,21 @@ def grade_faults(
         verdict = grader.grade(sample, sample.response, sample.stop_reason)
         if verdict.outcome is sample.outcome:
             continue
-        if (
-            verdict.outcome is Outcome.ERROR and sample.stop_reason != "error"
-        ):  # such as code without a sandbox
+        # Such as code where there is no sandbox
+        if verdict.outcome is Outcome.ERROR and sample.stop_reason != "error":
             elsewhere.append(f"{what}: {verdict.error}")
         else:
             yield f"{what}: recorded {sample.outcome}, graded again {verdict.outcome}"
 
 
-def count_faults(store: Store, lineage: Lineage, job: Job, samples: list[SampleRecord]) -> Iterator[str]:
+def count_faults(
+    store: Store, lineage: Lineage, job: Job, samples: list[SampleRecord], details: Details
+) -> Iterator[str]:
     """A written reply's FLOPs by formula; of every job the sums that the ledger holds.
 
     An endpoint is asked again for what failed, so its ledger may hold more. Its FLOPs are not known.
     """
-    is_arm, details = job.arm in lineage.study.arms, store.details(job.key)
+    is_arm = job.arm in lineage.study.arms
     known, tokens = 0, sum(sample.prompt_tokens + sample.generated_tokens for sample in samples)
     for sample in samples:
         recorded = details[sample.item_id, sample.repeat].flops

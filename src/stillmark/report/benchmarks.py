@@ -4,13 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillmark.report import words
-from stillmark.report.table import Column, Table, limited_cells, limited_columns, number, word
+from stillmark.report.table import Column, Table, limited_cells, limited_columns, number, text_columns, word
 
 OUTCOMES = ("truncated", "unparsed", "error")
-WHO = (
-    Column(name="arm", title="Arm", is_number=False),
-    Column(name="benchmark", title="Benchmark", is_number=False),
-)
+WHO = (("arm", "Arm"), ("benchmark", "Benchmark"))
 
 
 def benchmark_tables(conclusion: Mapping[str, Any]) -> list[Table]:
@@ -23,8 +20,9 @@ def benchmark_tables(conclusion: Mapping[str, Any]) -> list[Table]:
 
 
 def accuracy_table(found: Mapping[str, Any]) -> Table:
-    columns = [*WHO, *limited_columns("accuracy", "Accuracy"), Column(name="chance", title="By guessing"),
-               Column(name="num_items", title="Items"), Column(name="num_runs", title="Seeds")]  # fmt: skip
+    columns = [*text_columns(*WHO), *limited_columns("accuracy", "Accuracy")]
+    columns += [Column(name="chance", title="By guessing"), Column(name="num_items", title="Items"),
+                Column(name="num_runs", title="Seeds")]  # fmt: skip
     columns += [Column(name=name, title=name.capitalize()) for name in OUTCOMES]
     rows = [
         (
@@ -42,7 +40,7 @@ def accuracy_table(found: Mapping[str, Any]) -> Table:
 
 
 def costs_table(found: Mapping[str, Any]) -> Table:
-    columns = [*WHO, Column(name="answer_tokens", title="Tokens written"),
+    columns = [*text_columns(*WHO), Column(name="answer_tokens", title="Tokens written"),
                Column(name="answer_flops", title="FLOPs an answer"),
                Column(name="flops_per_correct", title="FLOPs a correct answer"),
                Column(name="answer_usd", title="USD an answer"),
@@ -70,7 +68,7 @@ def plainly(value: float | None, spec: str) -> str:
 
 def benchmark_differences_table(found: Mapping[str, Any]) -> Table:
     titles = (("arm", "Arm"), ("benchmark", "Benchmark"), ("other", "Against"), ("role", "Which is its"))
-    columns = [Column(name=name, title=title, is_number=False) for name, title in titles]
+    columns = text_columns(*titles)
     columns += [*limited_columns("difference", "Points of accuracy"),
                 Column(name="told_apart", title="Shown", is_number=False)]  # fmt: skip
     rows = [
@@ -88,12 +86,12 @@ def benchmark_differences_table(found: Mapping[str, Any]) -> Table:
 def ratios_table(found: Mapping[str, Any]) -> Table:
     titles = (("student", "Student"), ("benchmark", "Benchmark"), ("other", "Against"), ("at", "At equal accuracy of"),
               ("boundary", "Boundary"))  # fmt: skip
-    columns = [Column(name=name, title=title, is_number=False) for name, title in titles]
+    columns = text_columns(*titles)
     columns += [Column(name="accuracy", title="Accuracy"), Column(name="ratio", title="Compute ratio"),
                 Column(name="ratio_low", title="95% interval"), Column(name="ratio_high", title="")]  # fmt: skip
     rows = [
         (*(word(row[name]) for name, _ in titles), number(row["accuracy"], words.percent(row["accuracy"])),
-         number(row["value"], row["text"].partition(" (")[0]), number(row["low"], words.ratio_limits(row)),
+         number(row["value"], words.ratio(row)), number(row["low"], words.ratio_limits(row)),
          number(row["high"], ""))
         for row in found["ratios"] if row["text"] != words.UNKNOWN
     ]  # fmt: skip
@@ -106,7 +104,7 @@ def ratios_table(found: Mapping[str, Any]) -> Table:
 
 def curve_table(found: Mapping[str, Any]) -> Table:
     columns = [
-        *WHO,
+        *text_columns(*WHO),
         Column(name="checkpoint", title="Checkpoint"),
         Column(name="training_tokens", title="Tokens trained on"),
     ]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillmark.report import text_words, words
-from stillmark.report.table import Column, Table, limited_cells, limited_columns, word
+from stillmark.report.table import Table, limited_cells, limited_columns, text_columns, word
 
 NOTE = (
     "The last checkpoint, written as GGUF in the format and run by llama.cpp, less the same one in float32 run by "
@@ -21,8 +21,7 @@ def quantised_table(conclusion: Mapping[str, Any]) -> Table:
     """One row a quantised arm: accuracy, or bits per byte in a text study, less its parent's."""
     is_text = conclusion.get("kind") == "text"
     measure, title = ("bits_per_byte", "Bits per byte less") if is_text else ("accuracy", "Accuracy less")
-    columns = [Column(name=name, title=title, is_number=False)
-               for name, title in (("arm", "Arm"), ("format", "Format"), ("parent", "Made from"))]  # fmt: skip
+    columns = text_columns(("arm", "Arm"), ("format", "Format"), ("parent", "Made from"))
     columns += limited_columns(measure, title + " that of the float arm")
     rows = []
     for row in conclusion["quantised"]:

@@ -113,6 +113,11 @@ def number(value: float | None, text: str) -> Cell:
     return Cell(value=value, text=text)
 
 
+def text_columns(*pairs: tuple[str, str]) -> list[Column]:
+    """Columns of words, by (name, title)."""
+    return [Column(name=name, title=title, is_number=False) for name, title in pairs]
+
+
 def limited_columns(name: str, title: str) -> tuple[Column, Column, Column]:
     """A number's column, and its interval's two limits, which the CSV holds in columns of their own."""
     return (

@@ -9,7 +9,16 @@ from stillmark.report.device import profiles_tables
 from stillmark.report.ledger_tables import ledger_table, stages_table
 from stillmark.report.overlap import overlap_table
 from stillmark.report.quantised import quantised_tables
-from stillmark.report.table import Cell, Column, Table, limited_cells, limited_columns, number, word
+from stillmark.report.table import (
+    Cell,
+    Column,
+    Table,
+    limited_cells,
+    limited_columns,
+    number,
+    text_columns,
+    word,
+)
 from stillmark.report.training import training_table
 
 OUTCOMES = ("correct", "wrong", "truncated", "unparsed", "error")
@@ -149,7 +158,7 @@ def differences_table(conclusion: Mapping[str, Any]) -> Table:
 def size_claims_table(conclusion: Mapping[str, Any]) -> Table:
     """Is a student on par with a vanilla model ten times its size?"""
     names = (("student", "Student"), ("vanilla", "Vanilla model"), ("task", "Task"))
-    columns = [Column(name=name, title=title, is_number=False) for name, title in names]
+    columns = text_columns(*names)
     columns += [
         Column(name="size_factor", title="Times its size"),
         *limited_columns("difference", "Difference in points (95% interval)"),

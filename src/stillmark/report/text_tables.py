@@ -8,7 +8,7 @@ from stillmark.report.benchmarks import benchmark_tables
 from stillmark.report.device import profiles_tables
 from stillmark.report.ledger_tables import ledger_table, stages_table
 from stillmark.report.quantised import quantised_tables
-from stillmark.report.table import Cell, Column, Table, number, word
+from stillmark.report.table import Cell, Column, Table, number, text_columns, word
 from stillmark.report.text_words import COMPARED, HEADINGS, MEASURES, TITLES
 from stillmark.report.training import training_table
 
@@ -34,10 +34,6 @@ def text_tables_of(conclusion: Mapping[str, Any]) -> list[Table]:
         *quantised_tables(conclusion),
         *profiles_tables(conclusion),
     ]
-
-
-def texts(*pairs: tuple[str, str]) -> list[Column]:
-    return [Column(name=name, title=title, is_number=False) for name, title in pairs]
 
 
 def measure_columns(names: tuple[str, ...] = MEASURES) -> list[Column]:
@@ -68,7 +64,7 @@ def difference_cells(row: Mapping[str, Any]) -> list[Cell]:
 
 
 def arms_table(conclusion: Mapping[str, Any]) -> Table:
-    columns = texts(("arm", "Arm"), ("role", "Role"), ("learns", "Learns from"))
+    columns = text_columns(("arm", "Arm"), ("role", "Role"), ("learns", "Learns from"))
     columns += [Column(name="params", title="Parameters"), *measure_columns()]
     columns += [Column(name=f"flops_{b}", title=f"FLOPs: {b}") for b in words.BOUNDARIES]
     columns += [Column(name="training_tokens", title="Tokens trained on")]
@@ -91,7 +87,7 @@ def arms_table(conclusion: Mapping[str, Any]) -> Table:
 
 
 def sources_table(conclusion: Mapping[str, Any]) -> Table:
-    columns = [*texts(("arm", "Arm"), ("source", "Source")), Column(name="sequences", title="Sequences"),
+    columns = [*text_columns(("arm", "Arm"), ("source", "Source")), Column(name="sequences", title="Sequences"),
                *measure_columns()]  # fmt: skip
     rows = [
         (word(arm["arm"]), word(row["source"]), number(row["sequences"], words.count(row["sequences"])),
@@ -104,7 +100,7 @@ def sources_table(conclusion: Mapping[str, Any]) -> Table:
 
 
 def seeds_table(conclusion: Mapping[str, Any]) -> Table:
-    columns = texts(("arm", "Arm"), ("seed", "Seed"))
+    columns = text_columns(("arm", "Arm"), ("seed", "Seed"))
     columns += [Column(name=name, title=HEADINGS[name]) for name in MEASURES]
     rows = []
     for arm in conclusion["arms"]:
@@ -120,7 +116,7 @@ def seeds_table(conclusion: Mapping[str, Any]) -> Table:
 
 def differences_table(conclusion: Mapping[str, Any]) -> Table:
     """Students against the others: at the end, over all text and by source, and at equal compute."""
-    columns = texts(
+    columns = text_columns(
         ("student", "Student"), ("other", "Against"), ("role", ""), ("when", "When"), ("source", "Source")
     )
     columns += measure_columns(COMPARED)
@@ -141,7 +137,7 @@ def differences_table(conclusion: Mapping[str, Any]) -> Table:
 
 
 def along_table(conclusion: Mapping[str, Any]) -> Table:
-    columns = texts(("student", "Student"), ("other", "Against"), ("boundary", "Boundary"))
+    columns = text_columns(("student", "Student"), ("other", "Against"), ("boundary", "Boundary"))
     columns += [
         Column(name="flops", title="FLOPs each"),
         *measure_columns(COMPARED),
@@ -160,14 +156,16 @@ def along_table(conclusion: Mapping[str, Any]) -> Table:
 
 
 def ratios_table(conclusion: Mapping[str, Any]) -> Table:
-    columns = texts(("student", "Student"), ("other", "Against"), ("measure", "At equal"), ("at", "Where"))
+    columns = text_columns(
+        ("student", "Student"), ("other", "Against"), ("measure", "At equal"), ("at", "Where")
+    )
     columns += [Column(name="quality", title="Value there")]
-    columns += texts(("boundary", "Boundary"))
+    columns += text_columns(("boundary", "Boundary"))
     columns += [Column(name="ratio", title="Ratio"), Column(name="censored", title="", is_number=False),
                 Column(name="bound", title=""), Column(name="ratio_low", title="95% interval"),
                 Column(name="ratio_high", title=""), Column(name="other_flops", title="Other's FLOPs"),
                 Column(name="student_flops", title="Student's FLOPs")]  # fmt: skip
-    columns += texts(("method", "Method"))
+    columns += text_columns(("method", "Method"))
     rows = []
     for pair in conclusion["pairs"]:
         for row in pair["ratios"]:
@@ -189,7 +187,7 @@ def ratios_table(conclusion: Mapping[str, Any]) -> Table:
 
 
 def matched_table(conclusion: Mapping[str, Any]) -> Table:
-    columns = texts(
+    columns = text_columns(
         ("student", "Student"), ("other", "Against"), ("match", "Matched"), ("boundary", "Boundary")
     )
     columns += [Column(name="student_flops", title="Student's FLOPs"),
@@ -220,7 +218,7 @@ def matched_table(conclusion: Mapping[str, Any]) -> Table:
 
 
 def gap_table(conclusion: Mapping[str, Any]) -> Table:
-    columns = [*texts(("arm", "Arm"), ("measure", "Measure")),
+    columns = [*text_columns(("arm", "Arm"), ("measure", "Measure")),
                Column(name="share", title="Share of the gap closed (95% interval)"),
                Column(name="share_low", title=""), Column(name="share_high", title="")]  # fmt: skip
     rows = []
@@ -237,7 +235,7 @@ def gap_table(conclusion: Mapping[str, Any]) -> Table:
 
 
 def curve_table(conclusion: Mapping[str, Any]) -> Table:
-    columns = texts(("arm", "Arm"))
+    columns = text_columns(("arm", "Arm"))
     columns += [
         Column(name="checkpoint", title="Checkpoint"),
         Column(name="tokens", title="Tokens trained on"),
