@@ -36,10 +36,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def answer_ours(set_name: str, model_dir: str, threads: int, out: Path) -> None:
     """Answer one set with our engine, in this process; write what it took."""
     process_start = time.perf_counter()
+    sys.path.insert(0, str(ROOT / "src"))
+    from stillmark.startup import collect_seldom
+
+    collect_seldom()  # as the command line does
     import torch
 
     torch.set_num_threads(threads)
-    sys.path.insert(0, str(ROOT / "src"))
     from stillmark.backends.protocol import Sampling
     from stillmark.backends.transformers import load_backend
 

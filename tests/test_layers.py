@@ -8,6 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "src" / "stillmark"
 TORCH_FREE = [
     "errors",
+    "startup",
     "published",
     "study",
     "records",

@@ -7,6 +7,7 @@ plain forward pass, over a prefix, branches after it, and decode steps.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -83,7 +84,8 @@ def _worst_difference(packed: PackedModel, vocab_size: int) -> float:
     num_unscored = 3
     pairs = [(prompt[:num_unscored], prompt[num_unscored:]) for prompt in prompts]
     scored = packed_logprobs(packed, pairs, limits)
-    written = _written_greedily(packed, prompts, limits)
+    # Passes that end within a node were tried by scoring: to write takes few, as each reads all the weights
+    written = _written_greedily(packed, prompts, replace(limits, max_tokens=32, group_tokens=16))
     plain = _plain_logprobs(
         packed.model, [prompt + new for prompt, new in zip(prompts, written, strict=True)]
     )
