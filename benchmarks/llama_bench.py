@@ -6,8 +6,9 @@
 xllamacpp's wheel has no llama-bench, but its source distribution holds the llama.cpp that the wheel was made of,
 and the wheel's library exports all that tools/llama-bench/llama-bench.cpp calls. So that one file is compiled
 (20 s, GCC) and loaded beside the wheel's own library: llama-bench then runs the wheel's kernels, compiled once,
-by its makers. Both programs start anew each round, in a random order, with one warm-up run and `--runs` timed
-ones: prefill 512, and decode 128 at depth 512. Each round is one pair; the interval is of the pairs' ratios.
+by its makers. A round is ABBA or BAAB by lot, so that a steady drift of the machine's speed cancels; both programs
+start anew each time, with one warm-up run and `--runs` timed ones: prefill 512, and decode 128 at depth 512. Each
+round is one pair (each program's two rates as their geometric mean); the interval is of the pairs' ratios.
 """
 
 import argparse
@@ -106,6 +107,10 @@ def ours(model: str, threads: int, runs: int, *, is_first: bool) -> dict[str, fl
     }
 
 
+def mean_rates(rates: list[dict[str, float]]) -> dict[str, float]:
+    return {test: statistics.geometric_mean(rate[test] for rate in rates) for test in rates[0]}
+
+
 @contextmanager
 def quiet(*, is_first: bool) -> Iterator[dict[str, Any]]:
     """Hold the machine's lock, and with `is_first` run before all else on it; say how many cores others used.
@@ -130,8 +135,8 @@ def quiet(*, is_first: bool) -> Iterator[dict[str, Any]]:
 def compared(
     library: Path, model: str, threads: int, rounds: int, runs: int, *, is_first: bool
 ) -> dict[str, Any]:
-    """`rounds` pairs, and the median of ours over llama-bench's with its 95% interval."""
-    pairs = []
+    """`rounds` rounds, and the median of ours over llama-bench's with its 95% interval."""
+    pairs: list[dict[str, Any]] = []
     order = random.Random(threads)
     for number in range(rounds):
         programs = [
@@ -140,8 +145,8 @@ def compared(
         ]
         order.shuffle(programs)
         with quiet(is_first=is_first) as seen:
-            pair: dict[str, Any] = {name: program() for name, program in programs}
-        pairs.append(pair | seen)
+            rates = [(name, program()) for name, program in (*programs, *programs[::-1])]
+        pairs.append({name: mean_rates([r for n, r in rates if n == name]) for name, _ in programs} | seen)
         print(threads, number, json.dumps(pairs[-1]), file=sys.stderr, flush=True)
     found: dict[str, Any] = {"threads": threads, "pairs": pairs}
     for test in ("prefill", "decode"):

@@ -55,11 +55,11 @@ def make_models(tokenizer_of: Path, folder: Path) -> list[tuple[str, Path]]:
     return made
 
 
-def observe(format: str, path: Path, threads: int) -> list[dict[str, Any]]:
+def observe(format: str, path: Path, threads: int, budget_seconds: float) -> list[dict[str, Any]]:
     """One row a context: what was measured, and the facts to predict it from."""
     workloads = [Workload(prompt_tokens=context, new_tokens=48) for context in CONTEXTS]
     spec = EngineSpec(engine="llamacpp", model=str(path), threads=threads, context_tokens=2048)
-    session = profile([Arm(spec=spec)], workloads, Rules(budget_seconds=8, noise_seconds=0.3))
+    session = profile([Arm(spec=spec)], workloads, Rules(budget_seconds=budget_seconds, noise_seconds=0.3))
     rows = []
     for workload, summary in zip(workloads, summarise(session, {}), strict=True):
         seen = Observation(
@@ -79,6 +79,7 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--budget", type=float, default=25, help="seconds for a model at one context")
     parser.add_argument("--out", type=Path, default=Path("predictor.json"))
     given = parser.parse_args()
     limits = measured_ceilings(given.threads).limits
@@ -86,7 +87,7 @@ def main() -> None:
         rows = [
             row
             for format, path in make_models(given.model, Path(folder))
-            for row in observe(format, path, given.threads)
+            for row in observe(format, path, given.threads, given.budget)
         ]
     result: dict[str, Any] = {"limits": asdict(limits), "rows": []}
     for format in FORMATS:

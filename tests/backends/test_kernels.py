@@ -1,7 +1,10 @@
 """The faster matrix products against PyTorch's own."""
 
+import copy
+
 import pytest
 import torch
+from tests.onednn import always_onednn
 from torch import nn
 
 from stillmark.backends import attention, kernels
@@ -9,10 +12,7 @@ from stillmark.backends import attention, kernels
 
 @pytest.fixture
 def onednn(monkeypatch):
-    if not torch.backends.mkldnn.is_available():
-        pytest.skip("this PyTorch has no oneDNN")
-    for module in (kernels, attention):
-        monkeypatch.setattr(module, "is_onednn_faster", lambda: True)
+    always_onednn(monkeypatch)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -28,6 +28,44 @@ def test_linears_give_the_same_and_are_put_back(onednn, bias):
     for a, b in zip(results, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
     assert "forward" not in vars(model[0])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradients_are_those_of_float64(onednn, bias):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(200, 300, bias=bias), nn.GELU(), nn.Linear(300, 100, bias=bias))
+    dense = copy.deepcopy(model).double()
+    input = torch.randn(90, 2, 200).transpose(0, 1).requires_grad_()
+    wide = input.detach().double().requires_grad_()
+    judge = torch.randn(2, 90, 100)
+    with kernels.faster_linears(model):
+        output = model(input)
+        assert "OneDnn" in type(output.grad_fn).__name__
+        (output * judge).sum().backward()
+    (dense(wide) * judge).sum().backward()
+    torch.testing.assert_close(input.grad.double(), wide.grad, rtol=1e-4, atol=1e-4)
+    for ours, truth in zip(model.parameters(), dense.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad.double(), truth.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_gradients_that_are_asked_for_are_made(onednn):
+    layer, input = nn.Linear(256, 256), torch.randn(64, 256)
+    layer.weight.requires_grad_(False)
+    with kernels.faster_linears(layer):
+        layer(input).sum().backward()
+    assert layer.weight.grad is None
+    torch.testing.assert_close(layer.bias.grad, torch.full((256,), 64.0))
+
+
+@pytest.mark.parametrize("shape", [(300, 128, 900), (300, 900, 128), (20, 30, 40)])
+@pytest.mark.parametrize("is_turned", [True, False])
+def test_products_in_every_layout(onednn, shape, is_turned):
+    torch.manual_seed(0)
+    rows, inner, columns = shape
+    first = torch.randn(inner, rows).T if is_turned else torch.randn(rows, inner)
+    for second in (torch.randn(inner, columns), torch.randn(columns, inner).T):
+        found = kernels.product(first, second).double()
+        torch.testing.assert_close(found, first.double() @ second.double(), rtol=1e-4, atol=1e-3)
 
 
 def test_a_linear_that_someone_else_has_changed_is_left_alone(onednn):

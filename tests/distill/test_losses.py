@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from tests.onednn import always_onednn
 from tests.paths import SHARED
 from torch.nn import functional
 
@@ -177,10 +178,13 @@ def test_wrong_input_is_refused():
         fused_cross_entropy(b["hidden"], b["weight"], b["targets"] + 37, num_loss_tokens=90)
 
 
+@pytest.mark.parametrize("with_onednn", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_float32_and_bfloat16_are_near_float64(kind, monkeypatch):
+def test_float32_and_bfloat16_are_near_float64(kind, with_onednn, monkeypatch):
     """Over many chunks: a sum of the head's gradient in bfloat16 would be off by tens of percent."""
     monkeypatch.setattr(machinery, "CHUNK_BYTES", 1)
+    if with_onednn:
+        always_onednn(monkeypatch)
     settings, gradients = DivergenceSettings(kind=kind, cross_entropy_weight=0.2), {}
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         b = batch(num_tokens=400, dtype=torch.bfloat16)  # the same rounded inputs for all

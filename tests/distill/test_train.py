@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from tests.distill.small_training import TASK, TOKENIZER, WORDS, flop_counter, training
+from tests.onednn import always_onednn
 
 from stillmark.distill.text import IGNORED, TextPair, TraceText, micro_batches, rows_of
 from stillmark.distill.train import AVERAGE_GAMMA, SAVED_COUNTS
@@ -31,6 +32,21 @@ def test_recomputed_layers_give_the_same_step_bit_for_bit():
     for mine, theirs in zip(recomputed.parameters, kept.parameters, strict=True):
         assert torch.equal(mine, theirs)
     assert recomputed.spent.train_flops > kept.spent.train_flops
+
+
+@pytest.mark.parametrize("changes", [{}, {"gradient_checkpointing": True}, {"lora": {"rank": 3}}], ids=str)
+def test_either_matrix_library_takes_the_same_steps(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    runs = training("reverse_kl", **changes), training("reverse_kl", **changes)
+    for _ in range(3):
+        runs[0].step()
+    always_onednn(monkeypatch)
+    with flop_counter() as counter:
+        for _ in range(3):
+            runs[1].step()
+    spent = runs[1].spent
+    assert counter.get_total_flops() < 0.5 * (spent.train_flops + spent.teacher_flops)  # it sees MKL's alone
+    for mine, theirs in zip(runs[1].parameters, runs[0].parameters, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_tokens_are_the_texts_and_positions_what_was_run():

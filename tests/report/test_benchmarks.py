@@ -8,9 +8,12 @@ from tests.report.test_text_report import scores
 from stillmark.analysis.conclusion import conclude_study
 from stillmark.analysis.lineage import Lineage
 from stillmark.compute.ledger import Boundary
+from stillmark.records import ItemRecord
 from stillmark.report.benchmarks import benchmark_tables
 from stillmark.report.record_checks import check_records
+from stillmark.report.samples import OUTCOME_ORDER, browse_benchmarks, question_and_answer
 from stillmark.report.write import conclude
+from stillmark.tasks.choice_scorer import choice_target
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,36 @@ def test_tables_say_unknown_and_the_words_of_a_model_that_is_no_arm(found):
     assert shown["distilled", "proprietary"] == "not told apart"
 
 
+def test_replies_are_read_side_by_side(store):
+    groups = browse_benchmarks(store, conclude_study(store))
+    assert [(group["task"], group["seed"]) for group in groups] == [("gsm8k", seed) for seed in (0, 1, 2)]
+    for group in groups:
+        assert group["arms"] == ["teacher", "distilled", "distilled-control", "proprietary"]
+        assert group["num_items"] == len(group["items"]) == NUM_ITEMS
+        for row in group["items"]:
+            right = [
+                place
+                for place, (outcome, _) in enumerate(row["replies"])
+                if OUTCOME_ORDER[outcome] == "correct"
+            ]
+            expected = [
+                place for place, arm in enumerate(group["arms"]) if int(row["target"]) < num_right(arm, 3)
+            ]
+            assert right == expected
+            assert row["prompt"] == f"{row['target']} + 0?"
+        # 16 to 35: right in all but the control; then those where all but the endpoint are wrong
+        assert {int(row["target"]) for row in group["items"][:22]} == set(range(16, 38))
+
+
+def test_choices_stand_below_their_question():
+    def item(target):
+        return ItemRecord(item_id="1", task="t", level=0, prompt="Which?", target=target)
+
+    assert question_and_answer(item(choice_target(1, ["red", "blue"]))) == ("Which?\nA: red\nB: blue", "B")
+    for plain in ("42", "\\frac{1}{2}", '{"before": "", "after": "assert f() == 1"}'):
+        assert question_and_answer(item(plain)) == ("Which?", plain)
+
+
 def test_the_records_hold_together(store):
     outcomes = {check.name: check.outcome for check in check_records(store) if "benchmark" in check.name}
     assert set(outcomes.values()) == {"agrees"}
@@ -115,6 +148,11 @@ def test_the_chart_shows_accuracy_over_compute_with_other_models_as_levels(folde
         text = page.run("document.querySelector('#chart').textContent")
         assert "teacher: 90.0%" in text
         assert "proprietary: 95.0%" in text
+        chosen = page.run("[...document.querySelectorAll('#arm-a, #arm-b')].map((one) => one.value)")
+        assert chosen == ["distilled", "distilled-control"]
+        assert page.run("document.querySelector('#samples-count').textContent") == "1 to 8 of 20 items"
+        assert page.run("document.querySelector('#level').closest('label').hidden")
+        assert "level" not in page.run("document.querySelector('#samples-list').textContent")
         assert page.errors == []
     finally:
         page.close()

@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 MIN_TOKENS = 4
 MIN_PRODUCTS = 1_500_000  # multiply-adds under which starting oneDNN costs more than it gains
+ROUNDS = 9
 MIN_SPEEDUP = 1.3  # far from 1, so that noise does not change the choice (and the rounding) between runs
 
 
@@ -32,15 +34,40 @@ def is_onednn_faster() -> bool:
     with torch.inference_mode():
         input, weight = torch.ones(256, 512), torch.ones(512, 512)
         try:
-            ours = _best_seconds(lambda: onednn_linear(input, weight, None))
+            mkl, onednn = _best_seconds_in_turns(
+                lambda: nn.functional.linear(input, weight), lambda: onednn_linear(input, weight, None)
+            )
         except (RuntimeError, TypeError):
             return False
-        return _best_seconds(lambda: nn.functional.linear(input, weight)) > MIN_SPEEDUP * ours
+        return mkl > MIN_SPEEDUP * onednn
+
+
+def suits_onednn(matrix: torch.Tensor, num_products: int) -> bool:
+    """Whether a product of so many multiply-adds with this matrix is oneDNN's to make."""
+    return (
+        matrix.device.type == "cpu"
+        and matrix.dtype == torch.float32
+        and num_products >= MIN_PRODUCTS
+        and is_onednn_faster()
+    )
+
+
+def product(first_MK: torch.Tensor, second_KN: torch.Tensor) -> torch.Tensor:
+    """first @ second, by the faster library, outside autograd."""
+    num_inner, num_columns = second_KN.shape
+    if not suits_onednn(first_MK, len(first_MK) * num_inner * num_columns):
+        return first_MK @ second_KN
+    # oneDNN copies a first matrix that lies by columns; to turn the result round is less where it is smaller
+    if first_MK.is_contiguous() or num_inner <= num_columns:
+        return onednn_linear(first_MK, second_KN.T, None)
+    return onednn_linear(second_KN.T, first_MK, None).T
 
 
 @contextmanager
 def faster_linears(model: nn.Module) -> Iterator[None]:
-    """Within, the model's float32 linear layers on the CPU use the faster library. Its weights are not copied."""
+    """Within, the model's float32 linear layers on the CPU use the faster library, backwards too. Its weights are
+    not copied.
+    """
     linears = [module for module in model.modules() if _is_plain_linear(module)]
     if not linears or not is_onednn_faster():
         yield
@@ -66,22 +93,52 @@ def _is_plain_linear(module: nn.Module) -> bool:
 
 
 def _forward_of(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    weight, bias = module.weight, module.bias
-    width = weight.shape[1]
+    num_weights, width = module.weight.numel(), module.weight.shape[1]
 
     def forward(input: torch.Tensor) -> torch.Tensor:
+        weight, bias = module.weight, module.bias
         num_tokens = input.numel() // width
-        if num_tokens < MIN_TOKENS or num_tokens * weight.numel() < MIN_PRODUCTS:
+        is_small = num_tokens < MIN_TOKENS or num_tokens * num_weights < MIN_PRODUCTS
+        if is_small or torch.is_autocast_enabled("cpu"):
             return nn.functional.linear(input, weight, bias)
+        learners = (input, weight) if bias is None else (input, weight, bias)
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in learners):
+            output: torch.Tensor = _OneDnnLinear.apply(input, weight, bias)
+            return output
         return onednn_linear(input, weight, bias)
 
     return forward
 
 
-def _best_seconds(function: Callable[[], torch.Tensor]) -> float:
-    best = float("inf")
-    for _ in range(7):
-        start = time.perf_counter()
-        function()
-        best = min(best, time.perf_counter() - start)
+class _OneDnnLinear(torch.autograd.Function):  # type: ignore[misc]
+    """`onednn_linear`, and its two products backwards by the same library."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        ctx.save_for_backward(input, weight)
+        return onednn_linear(input, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        input, weight = ctx.saved_tensors
+        of_input, of_weight, of_bias = ctx.needs_input_grad
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        return (
+            onednn_linear(gradient, weight.T, None) if of_input else None,
+            onednn_linear(rows.T, input.reshape(-1, input.shape[-1]).T, None) if of_weight else None,
+            rows.sum(0) if of_bias else None,
+        )
+
+
+def _best_seconds_in_turns(*functions: Callable[[], torch.Tensor]) -> list[float]:
+    """Each one's best of several; in turns, so that a machine whose speed moves does not favour one."""
+    best = [float("inf")] * len(functions)
+    for _ in range(ROUNDS):
+        for index, function in enumerate(functions):
+            start = time.perf_counter()
+            function()
+            best[index] = min(best[index], time.perf_counter() - start)
     return best

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from safetensors.numpy import save as to_safetensors
 
+from stillmark.backends.kernels import faster_linears
 from stillmark.compute.flops import forward_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.distill.bit_codec import bits_for, pack_stream
@@ -223,7 +224,8 @@ def teacher_hidden_states(
             for row, index in enumerate(members):
                 ids_BT[row, : len(sequences[index].token_ids)] = torch.tensor(sequences[index].token_ids)
             # Padding stands at the right: causal attention keeps it from every real position.
-            output = backbone(input_ids=ids_BT.to(device), use_cache=False).last_hidden_state
+            with faster_linears(backbone):
+                output = backbone(input_ids=ids_BT.to(device), use_cache=False).last_hidden_state
             for row, index in enumerate(members):
                 kept = torch.tensor(sequences[index].targets, device=device) != -100
                 found[index] = output[row, : len(kept)][kept]

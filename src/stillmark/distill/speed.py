@@ -5,12 +5,15 @@ from functools import cache
 
 import torch
 
+from stillmark.backends.kernels import product
+
 MATMUL_SIZE = 1024
 MATMUL_ROUNDS = 8
 
 
 def matmul_peak(device: torch.device) -> float:
-    """FLOPs a second of a float32 product of 1,024-wide matrices: the best of eight, on the threads in use.
+    """FLOPs a second of a float32 product of 1,024-wide matrices: the best of eight, on the threads in use, by the
+    library that training uses (backends/kernels.py).
 
     On a machine that others keep busy this is what they leave, and an MFU over it is of what was left.
     """
@@ -21,12 +24,11 @@ def matmul_peak(device: torch.device) -> float:
 def measured_peak(device: str, num_threads: int) -> float:
     with torch.no_grad():
         first, second = (torch.ones(MATMUL_SIZE, MATMUL_SIZE, device=device) for _ in range(2))
-        product = first @ second
         best = float("inf")
         for _ in range(MATMUL_ROUNDS):
             synchronise(device)
             started = time.perf_counter()
-            torch.matmul(first, second, out=product)
+            product(first, second)
             synchronise(device)
             best = min(best, time.perf_counter() - started)
     return 2 * MATMUL_SIZE**3 / best

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from stillmark.backends.kernels import faster_linears
 from stillmark.distill.head import OutputHead, checked_output_head
 from stillmark.distill.identity import TokenSequence
 from stillmark.distill.text import IGNORED
@@ -33,7 +34,8 @@ class Judge:
 def hidden_states_of(model: Any, sequence: TokenSequence) -> torch.Tensor:
     """(L, D): what the model's head is applied to at the positions that have a target."""
     ids = torch.tensor([sequence.token_ids], device=model.device)
-    hidden: torch.Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+    with faster_linears(model):
+        hidden: torch.Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
     return hidden[torch.tensor(sequence.targets) != IGNORED]
 
 

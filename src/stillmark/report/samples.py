@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from stillmark.analysis.lineage import Lineage
+from stillmark.benchmark_plan import asked_checkpoints, benchmarked_arms, label_of
 from stillmark.records import ItemRecord, Outcome, Store
 from stillmark.report import words
+from stillmark.tasks.choice_scorer import choice_label
 
 OUTCOME_ORDER = tuple(str(outcome) for outcome in Outcome)
 BUDGET_CHARACTERS = 900_000  # of prompts and replies on the page
@@ -28,29 +30,58 @@ def browse(store: Store, conclusion: Mapping[str, Any]) -> list[dict[str, Any]]:
     groups = [(task, seed) for task in arms_of for seed in conclusion["seeds"]]
     known = store.items()
     return [
-        {"task": task, "seed": seed, "arms": arms_of[task],
-         **browse_group(store, lineage, arms_of[task], seed, known, BUDGET_CHARACTERS // len(groups))}
+        {"task": task, "seed": seed,
+         **browse_group(store, {arm: last_evaluation(lineage, arm, seed) for arm in arms_of[task]}, known,
+                        BUDGET_CHARACTERS // len(groups))}
         for task, seed in groups
     ]  # fmt: skip
 
 
+def browse_benchmarks(store: Store, conclusion: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For each benchmark and seed of a text study, items with the replies of its models, arms at their last
+    checkpoint; only those that have answered.
+    """
+    lineage = Lineage(store)
+    asked = lineage.study.benchmarks
+    if asked is None:
+        return []
+    arms = {arm: asked_checkpoints(asked, lineage.study.arms[arm])[-1]
+            for arm in benchmarked_arms(lineage.study, asked)}  # fmt: skip
+    last: dict[str, int | None] = {**arms, **dict.fromkeys(asked.others)}
+    groups: dict[tuple[str, int], dict[str, str]] = {}
+    for name in asked.tasks:
+        for seed in conclusion["seeds"]:
+            keys = {who: lineage.plan.benchmark_keys[who, seed, name, at] for who, at in last.items()}
+            answered = {who: key for who, key in keys.items() if key in lineage.finished}
+            if answered:
+                groups[label_of(asked, name), seed] = answered
+    known = store.items()
+    return [
+        {"task": task, "seed": seed, **browse_group(store, jobs, known, BUDGET_CHARACTERS // len(groups))}
+        for (task, seed), jobs in groups.items()
+    ]
+
+
 def browse_group(
-    store: Store, lineage: Lineage, names: list[str], seed: int, known: dict[str, ItemRecord], budget: int
+    store: Store, jobs: dict[str, str], known: dict[str, ItemRecord], budget: int
 ) -> dict[str, Any]:
-    """The items of one task and seed that fit the budget of characters, those first where arms disagree."""
-    jobs = {name: last_evaluation(lineage, name, seed) for name in names}
-    order = reading_order([store.outcomes(jobs[name]) for name in names])
+    """The items of one task and seed that fit the budget of characters, those first where arms disagree.
+
+    `jobs`: of each arm, the key of the job that asked it.
+    """
+    order = reading_order([store.outcomes(key) for key in jobs.values()])
     chosen = order[:MAX_ITEMS]
-    replies = {name: store.replies(jobs[name], chosen) for name in names}
+    replies = [store.replies(key, chosen) for key in jobs.values()]
     shown: list[dict[str, Any]] = []
     spent = 0
     for position in chosen:
-        found = [replies[name][position] for name in names]
+        found = [replies_of_arm[position] for replies_of_arm in replies]
         item = known[found[0][0]]
+        prompt, target = question_and_answer(item)
         row = {
             "level": item.level,
-            "prompt": words.visible_text(item.prompt, MAX_REPLY),
-            "target": words.visible_text(item.target, MAX_REPLY),
+            "prompt": words.visible_text(prompt, MAX_REPLY),
+            "target": words.visible_text(target, MAX_REPLY),
             "replies": [[OUTCOME_ORDER.index(str(outcome)), words.visible_text(response, MAX_REPLY)]
                         for _, outcome, response in found],
         }  # fmt: skip
@@ -58,7 +89,19 @@ def browse_group(
         if spent > budget and shown:
             break
         shown.append(row)
-    return {"num_items": len(order), "items": shown}
+    return {"arms": [*jobs], "num_items": len(order), "items": shown}
+
+
+def question_and_answer(item: ItemRecord) -> tuple[str, str]:
+    """What was asked, with the choices where there are some, and the right answer (of code, its tests)."""
+    try:
+        target = json.loads(item.target)
+    except ValueError:
+        return item.prompt, item.target
+    if not isinstance(target, dict) or "choices" not in target:
+        return item.prompt, item.target
+    choices = [f"{choice_label(index)}: {choice}" for index, choice in enumerate(target["choices"])]
+    return "\n".join([item.prompt, *choices]), target["label"]
 
 
 def last_evaluation(lineage: Lineage, arm: str, seed: int) -> str:

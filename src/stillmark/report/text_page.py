@@ -1,7 +1,7 @@
 """A text study's report as one HTML file, made as `page.py` makes that of a study of questions."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stillmark.analysis import benchmark_rows, crossed, curves, frontier, text_pairs, text_scores
@@ -11,16 +11,18 @@ from stillmark.report.benchmarks import benchmark_measures, charted, measure_key
 from stillmark.report.page import BOUNDARY_TITLES, provenance_rows, rendered
 from stillmark.report.parts import PART_WORDS, Tile, ledger_bars
 from stillmark.report.reading import COUNTING
+from stillmark.report.samples import OUTCOME_ORDER
 from stillmark.report.style import ROLE_WORDS, styles_of
 from stillmark.report.text_answer import FAIR, at_equal_compute, chosen_pair, telling_ratio, text_answer_of
 from stillmark.report.text_tables import text_tables_of
 
-SCRIPTS = ("chart.js", "points.js", "text_page.js")
+SCRIPTS = ("chart.js", "points.js", "samples.js", "text_page.js")
 
 
-def text_page_html(conclusion: Mapping[str, Any]) -> str:
-    """The whole page."""
-    return rendered("text_page.html", conclusion, context(conclusion), SCRIPTS, chart_data(conclusion))
+def text_page_html(conclusion: Mapping[str, Any], samples: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The whole page; `samples` are the replies to benchmarks that `samples.browse_benchmarks` chose."""
+    data = {**chart_data(conclusion), "samples": samples}
+    return rendered("text_page.html", conclusion, {**context(conclusion), "samples": samples}, SCRIPTS, data)
 
 
 def context(conclusion: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,6 +113,7 @@ def ratio_cell(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def chart_data(conclusion: Mapping[str, Any]) -> dict[str, Any]:
     """What the script draws."""
+    pair = chosen_pair(conclusion)
     arms = {arm["arm"]: arm for arm in conclusion["arms"]}
     names = ("params", "unknown")
     return {
@@ -128,6 +131,9 @@ def chart_data(conclusion: Mapping[str, Any]) -> dict[str, Any]:
         "measures": text_words.TITLES | benchmark_measures(conclusion),
         "others": others_of(conclusion),
         "boundary": FAIR,
+        "outcomes": OUTCOME_ORDER,
+        "student": pair["student"] if pair else None,
+        "beside": pair["other"] if pair else None,
     }
 
 

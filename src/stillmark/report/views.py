@@ -7,7 +7,7 @@ from typing import Any
 from stillmark.records import Store
 from stillmark.report.figures import picture_files
 from stillmark.report.page import page_html
-from stillmark.report.samples import browse
+from stillmark.report.samples import browse, browse_benchmarks
 from stillmark.report.table import Table
 from stillmark.report.tables import tables_of
 from stillmark.report.text_figures import text_picture_files
@@ -28,6 +28,6 @@ class Views:
 def views_of(conclusion: Mapping[str, Any]) -> Views:
     """The views of the conclusion's kind of study."""
     if conclusion.get("kind") == "text":
-        return Views(tables=text_tables_of, page=lambda made, _: text_page_html(made), pictures=text_picture_files,
-                     browse=lambda store, made: [])  # fmt: skip
+        return Views(tables=text_tables_of, page=text_page_html, pictures=text_picture_files,
+                     browse=browse_benchmarks)  # fmt: skip
     return Views(tables=tables_of, page=page_html, pictures=picture_files, browse=browse)

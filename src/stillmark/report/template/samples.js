@@ -49,7 +49,8 @@ function drawSamples() {
     const item = make("article", undefined, "sample");
     const prompt = make("p", undefined, "prompt"), target = make("p", undefined, "note");
     prompt.append(make("bdi", row.prompt));
-    target.append(`level ${row.level}; right answer: `, make("bdi", row.target));
+    const hasLevels = !document.querySelector("#level").closest("label").hidden;
+    target.append(hasLevels ? `level ${row.level}; right answer: ` : "right answer: ", make("bdi", row.target));
     const pair = make("div", undefined, "pair");
     pair.append(replyOf(row, a), replyOf(row, b));
     item.append(prompt, target, pair);
@@ -70,11 +71,12 @@ function fillChoices() { // of the group: its arms, those that were chosen where
   };
   const vanilla = data.arms.filter((arm) => arm.role === "vanilla" && arms.includes(arm.arm)).at(-1);
   fill("#arm-a", arms.includes(data.student) ? data.student : arms[0]);
-  fill("#arm-b", vanilla ? vanilla.arm : arms.at(-1));
+  fill("#arm-b", arms.includes(data.beside) ? data.beside : vanilla ? vanilla.arm : arms.at(-1));
   const levels = [...new Set(items.map((row) => row.level))].sort((x, y) => x - y), select = document.querySelector("#level");
   const chosen = select.value;
   select.replaceChildren(Object.assign(make("option", "all levels"), {value: "all"}),
     ...levels.map((level) => Object.assign(make("option", "level " + level), {value: level, selected: String(level) === chosen})));
+  select.closest("label").hidden = levels.length < 2; // public benchmarks have none
 }
 
 function startSamples() {

@@ -92,3 +92,4 @@ if (find("#chart")) {
     if (find("#chart").clientWidth !== width) { width = find("#chart").clientWidth; draw(); }
   }).observe(find("#chart"));
 }
+startSamples();
