@@ -42,25 +42,13 @@ def is_onednn_faster() -> bool:
         return mkl > MIN_SPEEDUP * onednn
 
 
-def suits_onednn(matrix: torch.Tensor, num_products: int) -> bool:
-    """Whether a product of so many multiply-adds with this matrix is oneDNN's to make."""
-    return (
-        matrix.device.type == "cpu"
-        and matrix.dtype == torch.float32
-        and num_products >= MIN_PRODUCTS
-        and is_onednn_faster()
-    )
-
-
 def product(first_MK: torch.Tensor, second_KN: torch.Tensor) -> torch.Tensor:
-    """first @ second, by the faster library, outside autograd."""
-    num_inner, num_columns = second_KN.shape
-    if not suits_onednn(first_MK, len(first_MK) * num_inner * num_columns):
-        return first_MK @ second_KN
-    # oneDNN copies a first matrix that lies by columns; to turn the result round is less where it is smaller
-    if first_MK.is_contiguous() or num_inner <= num_columns:
+    """first @ second, by the faster library, outside autograd. `first` lies by rows, else oneDNN copies it."""
+    num_products = first_MK.numel() * second_KN.shape[1]
+    is_plain = first_MK.device.type == "cpu" and first_MK.dtype == torch.float32
+    if is_plain and num_products >= MIN_PRODUCTS and is_onednn_faster():
         return onednn_linear(first_MK, second_KN.T, None)
-    return onednn_linear(second_KN.T, first_MK, None).T
+    return first_MK @ second_KN
 
 
 @contextmanager

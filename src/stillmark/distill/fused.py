@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from stillmark.backends.kernels import product, suits_onednn
+from stillmark.backends.kernels import product
 from stillmark.distill.divergence import DistillationLoss
 from stillmark.distill.head import OutputHead, as_head
 
@@ -149,11 +149,10 @@ class _Gradients:
             self.hidden_LD[rows] = product(product_CV, weight_VD)
         if self.weight_VD is not None:
             part = self.weight_VD[:num_rows]
-            is_low = part.dtype != product_CV.dtype  # multiplied so, but added up in float32
-            if is_low or suits_onednn(product_CV, product_CV.numel() * hidden_CD.shape[1]):
-                part.add_(product(product_CV.T, hidden_CD), alpha=scale)
-            else:
+            if part.dtype == product_CV.dtype:
                 part.addmm_(product_CV.T, hidden_CD, alpha=scale)
+            else:  # low precision: multiplied so, but added up in float32
+                part.add_(product_CV.T @ hidden_CD, alpha=scale)
         if self.bias_V is not None:
             self.bias_V[:num_rows].add_(logits_gradient_CV.sum(0), alpha=scale)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from stillmark.backends.kernels import product, suits_onednn
 from stillmark.errors import UserError
 
 
@@ -49,10 +48,10 @@ class OutputHead:
     def project(self, hidden_CD: torch.Tensor, out_CV: torch.Tensor) -> torch.Tensor:
         """Logits of a chunk, written to `out_CV`, whose dtype may be wider than the product's."""
         weight = self.weight.to(hidden_CD.dtype)
-        if out_CV.dtype != hidden_CD.dtype or suits_onednn(hidden_CD, len(hidden_CD) * weight.numel()):
-            out_CV.copy_(product(hidden_CD, weight.T))
-        else:
+        if out_CV.dtype == hidden_CD.dtype:
             torch.mm(hidden_CD, weight.T, out=out_CV)
+        else:
+            out_CV.copy_(hidden_CD @ weight.T)
         if self.bias is not None:
             out_CV.add_(self.bias)
         if self.logit_scale != 1.0:
