@@ -8,8 +8,9 @@ busy machine distorts it little), peak resident memory of the whole process, eac
   python benchmarks/evaluation.py run --model HF_DIR --peer-python VENV/bin/python --out results.json
   python benchmarks/evaluation.py table results.json
 
-Each engine runs in a process of its own, one after the other, set by set. `--peer-python` is the interpreter of
-an environment with `lm-eval==0.4.13`; without it only ours runs, and is compared with stored answers.
+Each engine runs in a process of its own, set by set; ours twice, before and after the peer. `--peer-python` is
+the interpreter of an environment with `lm-eval==0.4.13`; without it only ours runs, and is compared with stored
+answers.
 """
 
 import argparse
@@ -186,6 +187,8 @@ def table_row(row: dict[str, Any]) -> str:
     else:
         equal = f"{gap['greedy_flags_equal']} of {gap['num_answers']} flags equal"
         cells.append(f"within {gap['largest_difference_nats']:.1e} nats, {equal}")
+    if not row.get("is_repeatable", True):
+        cells[-1] += "; **ours differed between its two runs**"
     cells.append(", ".join(f"{turn['start_seconds']:.1f}" for turn in turns))
     return "| " + " | ".join(cells) + " |"
 

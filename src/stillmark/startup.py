@@ -6,7 +6,7 @@ YOUNG_OBJECTS = 20_000
 
 
 def collect_seldom() -> None:
-    """Python looks for cycles after 20,000 new objects rather than 700 (2,000 from Python 3.14 on).
+    """From here on Python looks for cycles after 20,000 new objects rather than 700 (2,000 from Python 3.14 on).
 
     Importing torch and transformers makes a million objects that stay, and looking at them over and over takes
     a fifth of the time from the start to the first item (benchmarks/evaluation.md).

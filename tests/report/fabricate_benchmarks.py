@@ -62,7 +62,7 @@ def benchmark(job: Job, plan: Plan, store: Store, scores: Scores) -> None:
         is_right = place < num_right(job.arm, job.checkpoint)
         response = f"#### {place if is_right else place + 1000}"
         store.add(
-            SampleRecord(job_key=job.key, item_id=item.item_id, repeat=0, position=place, response=response,
+            SampleRecord(job_key=job.key, item_id=item.item_id, repeat=0, position=3 * place + 1, response=response,
                          outcome=Outcome.CORRECT if is_right else Outcome.WRONG, stop_reason="stop",
                          prompt_tokens=PROMPT_TOKENS, generated_tokens=NEW_TOKENS, seconds=0.5),
             SampleDetail(job_key=job.key, item_id=item.item_id, repeat=0, prompt_sha256="3" * 64, extracted=None,

@@ -1,5 +1,7 @@
 """Benchmarks in a text study's conclusion, tables and page, where who is right on what is known."""
 
+from dataclasses import replace
+
 import pytest
 from tests.report.browser import CHROMIUM, Browser
 from tests.report.fabricate_benchmarks import NUM_ITEMS, USD, asked_store, num_right
@@ -120,8 +122,11 @@ def test_choices_stand_below_their_question():
         return ItemRecord(item_id="1", task="t", level=0, prompt="Which?", target=target)
 
     assert question_and_answer(item(choice_target(1, ["red", "blue"]))) == ("Which?\nA: red\nB: blue", "B")
-    for plain in ("42", "\\frac{1}{2}", '{"before": "", "after": "assert f() == 1"}'):
+    for plain in ("42", "\\frac{1}{2}", "[1, 2]", '{"choices": ["red"]}', '{"after": "assert f() == 1"}'):
         assert question_and_answer(item(plain)) == ("Which?", plain)
+    assert question_and_answer(item('{"task": "sums", "answer": "7"}')) == ("Which?", "7")
+    long = replace(item(choice_target(0, ["red", "blue"])), prompt="?" * 9000)
+    assert question_and_answer(long)[0].endswith("\nA: red\nB: blue")
 
 
 def test_the_records_hold_together(store):
@@ -151,7 +156,7 @@ def test_the_chart_shows_accuracy_over_compute_with_other_models_as_levels(folde
         chosen = page.run("[...document.querySelectorAll('#arm-a, #arm-b')].map((one) => one.value)")
         assert chosen == ["distilled", "distilled-control"]
         assert page.run("document.querySelector('#samples-count').textContent") == "1 to 8 of 20 items"
-        assert page.run("document.querySelector('#level').closest('label').hidden")
+        assert page.run("document.querySelector('#level').offsetParent") is None
         assert "level" not in page.run("document.querySelector('#samples-list').textContent")
         assert page.errors == []
     finally:

@@ -13,7 +13,7 @@ MATMUL_ROUNDS = 8
 
 def matmul_peak(device: torch.device) -> float:
     """FLOPs a second of a float32 product of 1,024-wide matrices: the best of eight, on the threads in use, by the
-    library that training uses (backends/kernels.py).
+    faster library (backends/kernels.py), which linear layers use in training unless their weights are sharded.
 
     On a machine that others keep busy this is what they leave, and an MFU over it is of what was left.
     """

@@ -69,7 +69,9 @@ def browse_group(
 
     `jobs`: of each arm, the key of the job that asked it.
     """
-    order = reading_order([store.outcomes(key) for key in jobs.values()])
+    outcomes = [store.outcomes(key) for key in jobs.values()]
+    positions = [at for (at,) in store.sample_columns(next(iter(jobs.values())), "position")]
+    order = [positions[place] for place in reading_order(outcomes)]
     chosen = order[:MAX_ITEMS]
     replies = [store.replies(key, chosen) for key in jobs.values()]
     shown: list[dict[str, Any]] = []
@@ -77,10 +79,10 @@ def browse_group(
     for position in chosen:
         found = [replies_of_arm[position] for replies_of_arm in replies]
         item = known[found[0][0]]
-        prompt, target = question_and_answer(item)
+        question, target = question_and_answer(item)
         row = {
             "level": item.level,
-            "prompt": words.visible_text(prompt, MAX_REPLY),
+            "prompt": question,
             "target": words.visible_text(target, MAX_REPLY),
             "replies": [[OUTCOME_ORDER.index(str(outcome)), words.visible_text(response, MAX_REPLY)]
                         for _, outcome, response in found],
@@ -93,15 +95,22 @@ def browse_group(
 
 
 def question_and_answer(item: ItemRecord) -> tuple[str, str]:
-    """What was asked, with the choices where there are some, and the right answer (of code, its tests)."""
+    """What was asked, as it is shown, with its choices where it has some, and the right answer.
+
+    Of a task without one answer, what its scorer holds a reply against, such as tests.
+    """
+    question = words.visible_text(item.prompt, MAX_REPLY)
     try:
         target = json.loads(item.target)
     except ValueError:
-        return item.prompt, item.target
-    if not isinstance(target, dict) or "choices" not in target:
-        return item.prompt, item.target
-    choices = [f"{choice_label(index)}: {choice}" for index, choice in enumerate(target["choices"])]
-    return "\n".join([item.prompt, *choices]), target["label"]
+        return question, item.target
+    if not isinstance(target, dict):
+        return question, item.target
+    if target.keys() == {"label", "choices"}:
+        choices = [f"{choice_label(index)}: {words.visible_text(choice, MAX_REPLY)}"
+                   for index, choice in enumerate(target["choices"])]  # fmt: skip
+        return "\n".join([question, *choices]), target["label"]
+    return question, str(target.get("answer", item.target))
 
 
 def last_evaluation(lineage: Lineage, arm: str, seed: int) -> str:
@@ -110,7 +119,7 @@ def last_evaluation(lineage: Lineage, arm: str, seed: int) -> str:
 
 
 def reading_order(outcomes: list[list[Outcome]]) -> list[int]:
-    """Positions of the items: those that arms disagree on first, else as they come."""
+    """Places of the items among those asked: those that arms disagree on first, else as they come."""
     is_right = np.array([[outcome is Outcome.CORRECT for outcome in row] for row in outcomes])
     share = is_right.mean(axis=0)
     disagreement = np.minimum(share, 1 - share)

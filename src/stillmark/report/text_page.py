@@ -21,6 +21,7 @@ SCRIPTS = ("chart.js", "points.js", "samples.js", "text_page.js")
 
 def text_page_html(conclusion: Mapping[str, Any], samples: Sequence[Mapping[str, Any]] = ()) -> str:
     """The whole page; `samples` are the replies to benchmarks that `samples.browse_benchmarks` chose."""
+    samples = samples if conclusion["arms"] else ()
     data = {**chart_data(conclusion), "samples": samples}
     return rendered("text_page.html", conclusion, {**context(conclusion), "samples": samples}, SCRIPTS, data)
 

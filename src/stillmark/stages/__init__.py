@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from stillmark.backends.kernels import is_onednn_faster
 from stillmark.distill.processes import Processes
 from stillmark.distill.speed import matmul_peak
 from stillmark.plan import Job, Plan
@@ -44,7 +45,10 @@ def do_job(
     machine = {**provenance(), "threads": torch.get_num_threads()}
     if job.stage == "train":  # what the FLOPs and seconds of its ledger entries are held against: the MFU
         (peak,) = processes.sums([matmul_peak(processes.device)])
-        machine |= {"device": device_name(processes), "matmul_flops_per_second": peak}
+        library = "oneDNN" if is_onednn_faster() else "MKL"
+        machine |= {
+            "device": device_name(processes), "matmul_flops_per_second": peak, "matrix_library": library
+        }  # fmt: skip
     store.begin_job(job.key, job.stage, job.inputs, machine)
     is_text = plan.study.is_text
     stages: dict[str, Callable[..., None]] = {
