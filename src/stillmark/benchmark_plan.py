@@ -59,6 +59,14 @@ def benchmarked_arms(study: Study, asked: Benchmarks) -> list[str]:
     return [name for name in study.arms if not asked.arms or is_asked(name)]
 
 
+def checkpoints_asked(study: Study, asked: Benchmarks) -> dict[str, list[int | None]]:
+    """The models that answer, and at which checkpoints: [None] of one that is no arm."""
+    arms: dict[str, list[int | None]] = {
+        arm: [*asked_checkpoints(asked, study.arms[arm])] for arm in benchmarked_arms(study, asked)
+    }
+    return arms | {other: [None] for other in asked.others}
+
+
 def found_benchmark(asked: Benchmarks, name: str) -> FoundBenchmark:
     if asked.resolved is None or name not in asked.resolved:
         raise UserError(f"benchmarks.tasks: the files of `{name}` have not been read yet")

@@ -13,7 +13,7 @@ of all answers over the number that are correct; unknown where none is, or where
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from stillmark.analysis.intervals import Interval, accuracy_interval, accuracy_i
 from stillmark.analysis.lineage import Lineage, correctness
 from stillmark.analysis.quantised import accuracy_difference
 from stillmark.analysis.text_pairs import pairs_of, ratios_at_ends, training_tokens
-from stillmark.benchmark_plan import asked_checkpoints, benchmarked_arms, found_benchmark, label_of
+from stillmark.benchmark_plan import checkpoints_asked, found_benchmark, label_of
 from stillmark.compute.ledger import Boundary
 from stillmark.records import Outcome, SampleRecord
 from stillmark.study.benchmarks import Benchmarks
@@ -61,8 +61,8 @@ def benchmark_part(lineage: Lineage) -> dict[str, Any]:
         return {}
     results, differences, curves, ratios = [], [], [], []
     for name in asked.tasks:
-        along = {arm: answers_along(lineage, asked, arm, name)
-                 for arm in [*benchmarked_arms(lineage.study, asked), *asked.others]}  # fmt: skip
+        along = {who: [answered_by(lineage, who, name, checkpoint) for checkpoint in checkpoints]
+                 for who, checkpoints in checkpoints_asked(lineage.study, asked).items()}  # fmt: skip
         last = {arm: answers[-1] for arm, answers in along.items() if answers[-1] is not None}
         label, chance = label_of(asked, name), found_benchmark(asked, name).chance
         results += [result_row(lineage, label, chance, answers) for answers in last.values()]
@@ -78,13 +78,6 @@ def benchmark_part(lineage: Lineage) -> dict[str, Any]:
     files = {label_of(asked, name): found_benchmark(asked, name).origin for name in asked.tasks}
     part = {"settings": settings, "files": files, "results": results, "differences": differences}
     return {"benchmarks": part | {"curve": curves, "ratios": ratios}}
-
-
-def answers_along(lineage: Lineage, asked: Benchmarks, arm: str, name: str) -> list[Answered | None]:
-    """Of each checkpoint that is asked, in order, or of a model that is no arm; None what is not recorded whole."""
-    spec = lineage.study.arms.get(arm)
-    at: list[int | None] = [None] if spec is None else [*asked_checkpoints(asked, spec)]
-    return [answered_by(lineage, arm, name, checkpoint) for checkpoint in at]
 
 
 def answered_by(lineage: Lineage, arm: str, name: str, checkpoint: int | None) -> Answered | None:
@@ -124,8 +117,8 @@ def ratio_rows(lineage: Lineage, label: str, whole: Mapping[str, list[Answered]]
     for pair in pairs_of(lineage):
         if pair.student not in whole or pair.other not in whole:
             continue
-        sides = partial(sides_of, lineage, whole[pair.other], whole[pair.student])
-        for at, boundary, ratio in ratios_at_ends(lineage, pair.student, pair.other, sides):
+        sides = [accuracy_curves(lineage, whole[arm]) for arm in (pair.other, pair.student)]
+        for at, boundary, ratio in ratios_at_ends(lineage, *sides, student=pair.student, other=pair.other):
             named = {
                 "benchmark": label,
                 "student": pair.student,
@@ -138,10 +131,6 @@ def ratio_rows(lineage: Lineage, label: str, whole: Mapping[str, list[Answered]]
             )
             rows.append(named | found)
     return rows
-
-
-def sides_of(lineage: Lineage, other: list[Answered], student: list[Answered]) -> list[list[Curve]]:
-    return [accuracy_curves(lineage, along) for along in (other, student)]
 
 
 def accuracy_curves(lineage: Lineage, along: list[Answered]) -> list[Curve]:

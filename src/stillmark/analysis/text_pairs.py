@@ -7,9 +7,8 @@ checkpoints, as measured, over the range that both sides cover; nothing is extra
 are drawn apart, which is at least as wide.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -184,8 +183,8 @@ def ratio_rows(lineage: Lineage, student: TextResult, other: TextResult) -> list
     """The other's compute over the student's at equal quality, by measure, by whose end, by boundary."""
     rows = []
     for measure in COMPARED:
-        sides = partial(sides_of, lineage, other, student, measure)
-        for at, boundary, ratio in ratios_at_ends(lineage, student.arm, other.arm, sides):
+        sides = [curves_of(lineage, side, measure) for side in (other, student)]
+        for at, boundary, ratio in ratios_at_ends(lineage, *sides, student=student.arm, other=other.arm):
             if ratio is None:
                 rows.append(unknown_ratio(measure, at, boundary))
             else:
@@ -193,20 +192,15 @@ def ratio_rows(lineage: Lineage, student: TextResult, other: TextResult) -> list
     return rows
 
 
-def sides_of(lineage: Lineage, other: TextResult, student: TextResult, measure: str) -> list[list[Curve]]:
-    return [curves_of(lineage, side, measure) for side in (other, student)]
-
-
 def ratios_at_ends(
-    lineage: Lineage, student: str, other: str, sides: Callable[[], Sequence[Sequence[Curve]]]
+    lineage: Lineage, above: Sequence[Curve], below: Sequence[Curve], *, student: str, other: str
 ) -> Iterator[tuple[str, Boundary, Ratio | None]]:
     """(whose end, boundary, the other's compute over the student's there), the ratio None where the boundary holds what
-    is not recorded. `sides` gives the curves of (other, student); none without them."""
+    is not recorded. `above` and `below` are the curves of the other and of the student; none without them."""
     for boundary in Boundary:
         if any(log_flops(lineage, arm, boundary) is None for arm in (student, other)):
             yield from ((at, boundary, None) for at in ENDS)
             continue
-        above, below = sides()
         if not above or not below:
             continue
         extra = lineage.extra_flops(boundary)

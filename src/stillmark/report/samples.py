@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stillmark.analysis.lineage import Lineage
-from stillmark.benchmark_plan import asked_checkpoints, benchmarked_arms, label_of
+from stillmark.benchmark_plan import checkpoints_asked, label_of
 from stillmark.records import ItemRecord, Outcome, Store
 from stillmark.report import words
 from stillmark.tasks.choice_scorer import choice_label
@@ -45,9 +45,7 @@ def browse_benchmarks(store: Store, conclusion: Mapping[str, Any]) -> list[dict[
     asked = lineage.study.benchmarks
     if asked is None:
         return []
-    arms = {arm: asked_checkpoints(asked, lineage.study.arms[arm])[-1]
-            for arm in benchmarked_arms(lineage.study, asked)}  # fmt: skip
-    last: dict[str, int | None] = {**arms, **dict.fromkeys(asked.others)}
+    last = {who: along[-1] for who, along in checkpoints_asked(lineage.study, asked).items()}
     groups: dict[tuple[str, int], dict[str, str]] = {}
     for name in asked.tasks:
         for seed in conclusion["seeds"]:

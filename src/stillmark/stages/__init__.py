@@ -45,10 +45,9 @@ def do_job(
     machine = {**provenance(), "threads": torch.get_num_threads()}
     if job.stage == "train":  # what the FLOPs and seconds of its ledger entries are held against: the MFU
         (peak,) = processes.sums([matmul_peak(processes.device)])
-        library = "oneDNN" if is_onednn_faster() else "MKL"
-        machine |= {
-            "device": device_name(processes), "matmul_flops_per_second": peak, "matrix_library": library
-        }  # fmt: skip
+        is_plain = processes.device.type == "cpu" and not processes.is_sharded
+        machine |= {"device": device_name(processes), "matmul_flops_per_second": peak,
+                    "has_onednn_linears": is_plain and is_onednn_faster()}  # fmt: skip
     store.begin_job(job.key, job.stage, job.inputs, machine)
     is_text = plan.study.is_text
     stages: dict[str, Callable[..., None]] = {
