@@ -38,9 +38,9 @@ def answer_ours(set_name: str, model_dir: str, threads: int, out: Path) -> None:
     """Answer one set with our engine, in this process; write what it took."""
     process_start = time.perf_counter()
     sys.path.insert(0, str(ROOT / "src"))
-    from stillmark.startup import collect_seldom
+    from stillmark.startup import start_process
 
-    collect_seldom()  # as the command line does
+    start_process()  # as the command line does
     import torch
 
     torch.set_num_threads(threads)

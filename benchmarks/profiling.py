@@ -7,14 +7,17 @@ where it was not (INVALID), and this file prints that too. benchmarks/profiling.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 sys.path[:0] = [str(Path(__file__).parents[1] / part) for part in ("src", ".")]
 
@@ -147,17 +150,33 @@ def slowed_server() -> dict[str, Any]:
     return {"expected_seconds": 0.05, "difference": interval(difference)}
 
 
-def two_runs(model: str, threads: int) -> dict[str, Any]:
-    """The same study twice: the intervals have to overlap."""
-    runs = []
-    for _ in range(2):
-        _, [summary] = measured([Arm(spec=spec_of(model, threads))], SHORT, Rules(budget_seconds=15))
-        runs.append(described(summary))
-    agree = {}
-    for name in runs[0]["figures"]:
-        (_, low, high), (_, other_low, other_high) = runs[0]["figures"][name], runs[1]["figures"][name]
-        agree[name] = low <= other_high and other_low <= high
-    return {"runs": runs, "agree": agree}
+def sessions(model: str, threads: int, number: int) -> dict[str, Any]:
+    """The same study again and again, half a minute apart: do the intervals of any two that are VALID overlap, as
+    stated and as they would be of one session alone? The first knows of no earlier one."""
+    runs: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, XDG_CACHE_HOME=folder):
+        for index in range(number):
+            time.sleep(30 if index else 0)
+            _, [summary] = measured([Arm(spec=spec_of(model, threads))], SHORT, Rules(budget_seconds=15))
+            alone = {name: interval(summary.samples[name]) for name in described(summary)["figures"]}
+            pace = summary.pace.seconds if summary.pace else None
+            runs.append(described(summary) | {"alone": alone, "pace_seconds": pace})
+    valid = [run for run in runs if run["status"] == "VALID"]
+    pairs = list(itertools.combinations(valid, 2))
+    return {
+        "runs": runs,
+        "num_valid": len(valid),
+        "num_pairs": len(pairs),
+        "pairs_that_agree": {
+            kind: {name: sum(overlap(one[kind][name], other[kind][name]) for one, other in pairs)
+                   for name in valid[0]["figures"]}
+            for kind in ("figures", "alone")
+        } if valid else {},
+    }  # fmt: skip
+
+
+def overlap(one: list[float], other: list[float]) -> bool:
+    return one[1] <= other[2] and other[1] <= one[2]
 
 
 def cap_and_neighbour(model: str, threads: int) -> dict[str, Any]:
@@ -194,6 +213,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--llama-bench", type=Path)
+    parser.add_argument("--sessions", type=int, default=8, help="of one study, in turns")
     parser.add_argument("--out", type=Path, default=Path("profiling.json"))
     parser.add_argument("--only")
     given = parser.parse_args()
@@ -204,7 +224,7 @@ def main() -> None:
         "known_times": known_times,
         "clock": clock_cost,
         "slowed_server": slowed_server,
-        "two_runs": lambda: two_runs(given.model, given.threads),
+        "sessions": lambda: sessions(given.model, given.threads, given.sessions),
         "cap_and_neighbour": lambda: cap_and_neighbour(given.model, given.threads),
     }
     found: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {}

@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 TINY = ROOT / "studies" / "tiny.yaml"
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="stillmark-cache-")  # tests leave the user's as it is
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
 
 

@@ -21,7 +21,7 @@ from stillmark.plan import Job, Plan
 from stillmark.provenance import provenance
 from stillmark.records import Outcome, Store
 from stillmark.report.training import training_line
-from stillmark.startup import collect_seldom
+from stillmark.startup import start_process
 from stillmark.study import Study
 
 
@@ -213,7 +213,7 @@ def begin_worker(parent: int, study: Study, folder: Path, messages: Any, jobs_at
     """Loads the study once a process, leaves Ctrl-C to the parent, and ends when the parent is gone."""
     # Libraries that load a model draw bars of their own; the parent draws one for all jobs. tqdm reads this once
     os.environ["TQDM_DISABLE"] = "1"
-    collect_seldom()
+    start_process()
     from stillmark.distill.processes import end_with
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -22,7 +22,7 @@ from stillmark.cli.profile import PROFILE_EPILOG, profile_command
 from stillmark.cli.published import app as published_app
 from stillmark.cli.quantise import QUANTISE_EPILOG, quantise_command
 from stillmark.errors import UserError
-from stillmark.startup import collect_seldom
+from stillmark.startup import start_process
 
 if TYPE_CHECKING:
     from stillmark.study import PublishedStudy
@@ -163,7 +163,7 @@ def write_json(value: Any) -> None:
 
 def main() -> None:
     """The entry point: a fault of the user's is one clear message, Ctrl-C ends cleanly."""
-    collect_seldom()
+    start_process()
     try:
         app()
     except UserError as error:

@@ -66,7 +66,7 @@ def profile_command(
     seconds: Annotated[float, typer.Option(help="Of a scenario; under 600 it is a smoke run.", min=1)] = 60,
     rate: Annotated[float | None, typer.Option(help="Queries a second of the server scenario.")] = None,
     latency_bound: Annotated[float, typer.Option(help="Seconds for 99% of its answers.")] = 10,
-    budget: Annotated[float, typer.Option(help="Timed seconds for one arm at one setting.")] = 25,
+    budget: Annotated[float, typer.Option(help="Timed seconds for one arm at one setting.")] = 22,
     model_name: Annotated[str | None, typer.Option(help="The model's name at an endpoint.")] = None,
     journal: Annotated[
         Path | None, typer.Option(help="Keep each run here; stopped, it goes on from it.")

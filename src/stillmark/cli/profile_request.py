@@ -11,6 +11,7 @@ from stillmark.errors import UserError
 from stillmark.profiling.constraints import Constraints, bytes_of, check_constraints
 from stillmark.profiling.engines import checked_engine
 from stillmark.profiling.journal import Journal
+from stillmark.profiling.pace import PaceProbe
 from stillmark.profiling.power_cap import gpu_power_capped, power_capped
 from stillmark.profiling.procedure import profile
 from stillmark.profiling.recorded import recorded_lengths
@@ -36,7 +37,7 @@ class ProfileRequest:
     quantise: str | None = None
     prompts: Path | None = None
     max_new_tokens: int = 256
-    budget: float = 25
+    budget: float = 22
     model_name: str | None = None
     journal: Path | None = None
     lengths_from: str | None = None
@@ -66,6 +67,7 @@ def run_request(
             prompts=prompts,
             max_new_tokens=request.max_new_tokens,
             lengths=lengths,
+            open_probe=None if request.power_cap else PaceProbe,  # what a cap does is no drift
             journal=Journal(request.journal) if request.journal else None,
             progress=progress,
         )

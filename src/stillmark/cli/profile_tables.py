@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.table import Table
 
+from stillmark.profiling.pace import PaceRange
 from stillmark.profiling.quantiles import median_interval, upper_bound
 from stillmark.profiling.roofline import Ceilings
 from stillmark.profiling.session import Session
@@ -133,6 +134,8 @@ def notes(session: Session, summaries: list[SettingSummary], ceilings: dict[str,
             f"temperature {known(state.temperature_celsius, '.0f')} °C",
         )
         yield f"{moment}: {', '.join(parts)}"
+    for pace in session.paces.values():
+        yield pace_note(pace)
     during = ", ".join(known(summary.foreign_cores, ".2f") for summary in summaries)
     yield f"during the runs others used {during} cores"
     for summary in summaries:
@@ -147,6 +150,15 @@ def notes(session: Session, summaries: list[SettingSummary], ceilings: dict[str,
         idle = f"idle {known(session.idle_watts, '.1f')} W"
         reason = "; ".join(energy.notes) if energy.joules is None else energy.source
         yield f"energy gross, {idle} (tier B: counter, C: estimate): {reason}"
+
+
+def pace_note(pace: PaceRange) -> str:
+    """What the intervals say of other sessions."""
+    work = f"a fixed piece of work at {pace.threads} threads took {number(1e3 * pace.seconds)} ms"
+    if not pace.earlier_seconds:
+        return f"{work}; no earlier session on this machine is known: the intervals are of this one alone"
+    sessions = f"{len(pace.earlier_seconds)} earlier sessions"
+    return f"{work}, {pace.least:.2f} to {pace.most:.2f} times that in this and {sessions}: the intervals cover it"
 
 
 def known(value: float | None, spec: str, scaled: Callable[[float], float] = lambda value: value) -> str:

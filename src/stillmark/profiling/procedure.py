@@ -5,7 +5,9 @@
 3. Rounds: each round runs every unfinished setting once, in a random order (machines drift; what is measured
    together drifts together), until a setting's interval is narrow enough or its time is spent.
 4. Nothing is removed: outliers are marked and count. Medians, with order-statistic intervals.
-5. A setting that broke a rule is INVALID and says why (validity.py). One that needs more memory than it may
+5. Beside the repetitions, the machine's pace: the intervals are widened by how far it moved from earlier sessions to
+   this one (pace.py).
+6. A setting that broke a rule is INVALID and says why (validity.py). One that needs more memory than it may
    have "does not fit": a result.
 """
 
@@ -21,9 +23,11 @@ from stillmark.errors import UserError
 from stillmark.profiling import machine, metrics, power
 from stillmark.profiling.constraints import Constraints
 from stillmark.profiling.journal import Journal
+from stillmark.profiling.pace import PaceProbe, keep, pace_range
 from stillmark.profiling.quantiles import median_interval
 from stillmark.profiling.remote import DoesNotFitError, EngineFailedError, RemoteEngine
 from stillmark.profiling.session import Arm, Noise, Repetition, Rules, Session, Setting, TimedEngine
+from stillmark.profiling.validity import is_quiet
 from stillmark.profiling.workload import Batch, EngineSpec, Workload
 
 STEADY_METRICS = ("tpot_seconds", "ttft_seconds")  # what warm-up and interval are judged by
@@ -42,9 +46,13 @@ def profile(
     lengths: Sequence[Workload] = (),
     journal: Journal | None = None,
     open_engine: OpenEngine = RemoteEngine,
+    open_probe: Callable[[int], PaceProbe] | None = PaceProbe,
     progress: Callable[[str], None] = lambda message: None,
 ) -> Session:
-    """Time every arm on every workload (or its own), its answers to `prompts`, one answer of each of `lengths`."""
+    """Time every arm on every workload (or its own), its answers to `prompts`, one answer of each of `lengths`.
+
+    Without `open_probe` the intervals are of this session alone: for a machine that is held back on purpose.
+    """
     labels = [arm.label for arm in arms]
     if len(set(labels)) < len(labels):
         raise UserError(f"two arms have the same name: {', '.join(labels)}")
@@ -56,6 +64,7 @@ def profile(
     session = Session(settings=settings, rules=rules, before=before, after=before, device=device,
                       idle_watts=idle, facts={}, memory={}, load_seconds={}, answers={}, began_at=began_at)  # fmt: skip
     with ExitStack() as opened:
+        probes = open_probes(arms, open_probe, opened) if open_probe else []
         for arm in arms:
             progress(f"loading {arm.label}")
             open_arm(session, arm, open_engine, opened)
@@ -66,13 +75,14 @@ def profile(
                 if journal:
                     setting.repetitions = journal.repetitions(setting)
                     setting.num_resumed = len(setting.repetitions)
-        run_rounds(session, journal, progress)
+        run_rounds(session, probes, journal, progress)
         answer_all(session, prompts, max_new_tokens)
         answer_at_lengths(session, lengths, progress)
         for setting in settings:
             if setting.engine is not None:
                 session.memory[setting.arm.label] = setting.engine.memory
     session.after = noise(rules)
+    state_paces(session, probes)
     return session
 
 
@@ -127,7 +137,35 @@ def agree(one: Batch, other: Batch, spread: float) -> bool:
     return abs(one.wall_seconds - other.wall_seconds) <= spread * min(one.wall_seconds, other.wall_seconds)
 
 
-def run_rounds(session: Session, journal: Journal | None, progress: Callable[[str], None]) -> None:
+def open_probes(
+    arms: Sequence[Arm], open_probe: Callable[[int], PaceProbe], opened: ExitStack
+) -> list[PaceProbe]:
+    """One for each number of threads that an arm has, and a first look at each."""
+    probes = []
+    counts = {arm.paced_threads for arm in arms if arm.paced_threads is not None}
+    for threads in sorted(counts):
+        probes.append(open_probe(threads))
+        opened.callback(probes[-1].close)
+        probes[-1].take()
+    return probes
+
+
+def state_paces(session: Session, probes: Sequence[PaceProbe]) -> None:
+    """The session's paces beside earlier ones; left for later ones where no neighbour was at work."""
+    for probe in probes:
+        pace = pace_range(probe.threads, probe.taken)
+        if pace is not None:
+            session.paces[probe.threads] = pace
+            if is_quiet(session):
+                keep(pace, session.began_at)
+
+
+def run_rounds(
+    session: Session,
+    probes: Sequence[PaceProbe],
+    journal: Journal | None,
+    progress: Callable[[str], None],
+) -> None:
     """Rounds in a random order until every setting has ended."""
     order = random.Random(session.rules.seed)
     num_rounds = 0
@@ -142,6 +180,8 @@ def run_rounds(session: Session, journal: Journal | None, progress: Callable[[st
         progress(f"round {num_rounds}: {len(unfinished)} of {len(session.settings)} settings")
         order.shuffle(unfinished)
         for setting in unfinished:
+            for probe in probes:
+                probe.take()
             guarded(setting, partial(repeat, session=session, setting=setting, journal=journal))
 
 

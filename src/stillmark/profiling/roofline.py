@@ -1,4 +1,4 @@
-"""This machine's ceilings, measured in about ten seconds: float32 matmul FLOP/s and memory read bandwidth.
+"""This machine's ceilings, measured in about eight seconds: float32 matmul FLOP/s and memory read bandwidth.
 
 A ceiling is the best of many tries, as noise only takes away. Both run at the number of threads that the
 engine gets, in a process of their own (`python -m stillmark.profiling.roofline THREADS`), since thread pools
@@ -23,7 +23,7 @@ from stillmark.profiling.machine import cpu_books, foreign_cores, own_cpu_second
 
 MATMUL_SIZE = 1536
 BUFFER_BYTES = 384 * 2**20  # beyond any cache of a laptop or an edge board
-SECONDS_EACH = 2.5
+SECONDS_EACH = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)

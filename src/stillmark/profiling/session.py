@@ -7,6 +7,7 @@ from stillmark.compute.energy import EnergyReading
 from stillmark.compute.hardware import Device
 from stillmark.profiling.constraints import Constraints
 from stillmark.profiling.machine import MachineState
+from stillmark.profiling.pace import PaceRange
 from stillmark.profiling.quantiles import MIN_SAMPLES_FOR_INTERVAL
 from stillmark.profiling.remote import PeakMemory
 from stillmark.profiling.workload import Batch, EngineSpec, ModelFacts, ProfileEngine, Timeline, Workload
@@ -16,7 +17,7 @@ from stillmark.profiling.workload import Batch, EngineSpec, ModelFacts, ProfileE
 class Rules:
     """What a valid measurement has to keep. The defaults keep one setting under a minute."""
 
-    budget_seconds: float = 25.0
+    budget_seconds: float = 22.0
     """Timed seconds for one setting."""
     min_seconds: float = 3.0
     min_repetitions: int = MIN_SAMPLES_FOR_INTERVAL
@@ -48,6 +49,11 @@ class Arm:
     @property
     def label(self) -> str:
         return self.name or self.spec.label
+
+    @property
+    def paced_threads(self) -> int | None:
+        """Threads of this machine's processor that its times depend on; None for a GPU's, and for a server's."""
+        return self.spec.threads if self.spec.options.get("device", "cpu") == "cpu" else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,3 +127,5 @@ class Session:
     began_at: str
     at_lengths: dict[str, list[Timeline]] = field(default_factory=dict)
     """Made-up tokens at the lengths that replies of an evaluation had."""
+    paces: dict[int, PaceRange] = field(default_factory=dict)
+    """By the number of threads."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from stillmark.compute.inference import work_of
 from stillmark.profiling import metrics, power
+from stillmark.profiling.pace import PaceRange
 from stillmark.profiling.quantiles import median_interval, outliers, quantile, upper_bound
 from stillmark.profiling.roofline import Ceilings
 from stillmark.profiling.session import Session, Setting
@@ -16,7 +17,11 @@ from stillmark.provenance import provenance
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One metric of one setting; the interval is None for counted and single numbers."""
+    """One metric of one setting; the interval is None for counted and single numbers.
+
+    It is the 95% interval of the session's median, widened by how far this machine's pace moved from earlier sessions
+    to this one (`PaceRange`).
+    """
 
     value: float
     low: float | None = None
@@ -45,6 +50,8 @@ class SettingSummary:
     """By the name in definitions.METRICS; a metric that is not known is not there."""
     samples: dict[str, list[float]]
     """Each repetition's value, outliers and all."""
+    pace: PaceRange | None
+    """What the intervals were widened by; None: of this session alone."""
     energy: power.Energy
     engine_ratio: dict[str, float]
     """Our prefill and decode seconds over the engine's own, where it states them."""
@@ -61,7 +68,8 @@ def summary_of(setting: Setting, session: Session, ceilings: Ceilings | None) ->
     reasons = broken_rules(setting, session, os.cpu_count() or 1)
     status = setting.ended_because if setting.failure is not None else ("INVALID" if reasons else "VALID")
     energy = power.total([repetition.energy for repetition in setting.repetitions], session.idle_watts)
-    figures = {name: timed_figure(values) for name, values in samples.items()}
+    pace = session.paces.get(setting.arm.paced_threads or 0)
+    figures = {name: timed_figure(name, values, pace) for name, values in samples.items()}
     figures |= gap_figures(setting) | energy_figures(setting, energy) | memory_figures(setting, session)
     facts = session.facts.get(label)
     if facts is not None:
@@ -79,15 +87,19 @@ def summary_of(setting: Setting, session: Session, ceilings: Ceilings | None) ->
         foreign_cores=foreign_cores(setting),
         figures=figures,
         samples=samples,
+        pace=pace,
         energy=energy,
         engine_ratio=engine_ratio(setting),
     )
 
 
-def timed_figure(values: list[float]) -> Figure:
+def timed_figure(name: str, values: list[float], pace: PaceRange | None) -> Figure:
     interval = median_interval(values)
     assert interval is not None
-    return Figure(value=interval.value, low=interval.low, high=interval.high, num_samples=len(values),
+    low, high = interval.low, interval.high
+    if pace is not None:
+        low, high = pace.widened(interval, is_rate=name.endswith("_per_second"))
+    return Figure(value=interval.value, low=low, high=high, num_samples=len(values),
                   num_outliers=len(outliers(values)))  # fmt: skip
 
 

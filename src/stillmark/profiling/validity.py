@@ -1,5 +1,7 @@
 """The verdict on one setting: VALID, or INVALID with every rule that it broke."""
 
+import os
+
 from stillmark.profiling import metrics
 from stillmark.profiling.quantiles import median
 from stillmark.profiling.session import Session, Setting
@@ -64,6 +66,11 @@ def foreign_cores(setting: Setting) -> float | None:
     if not shares or any(share is None for share, _ in shares):
         return None
     return sum((share or 0.0) * seconds for share, seconds in shares) / sum(seconds for _, seconds in shares)
+
+
+def is_quiet(session: Session) -> bool:
+    """Whether no neighbour was seen at work during any setting's runs."""
+    return not any(_noise(setting, session, os.cpu_count() or 1) for setting in session.settings)
 
 
 def _noise(setting: Setting, session: Session, num_cores: int) -> list[str]:
