@@ -50,10 +50,10 @@ def overlap(one, other) -> bool:
 
 @pytest.mark.parametrize("slowdown", [1.3, 1 / 1.3])
 def test_two_sessions_of_one_study_agree_when_the_machine_is_slower_in_one(slowdown):
-    spread = [0.300, 0.301, 0.299, 0.302, 0.298, 0.300, 0.301, 0.299]
+    spread = [0.100, 0.101, 0.099, 0.102, 0.098, 0.100, 0.101, 0.099]
     first = session(0.1, spread)
     second = session(0.1 * slowdown, [value * slowdown for value in spread])
-    assert first.status == second.status == "VALID"
+    assert (first.status, second.status) == ("VALID", "VALID"), (first.reasons, second.reasons)
     for name in ("tpot_seconds", "decode_tokens_per_second"):
         alone = median_interval(second.samples[name])
         assert not overlap(first.figures[name], alone), "or this test would show nothing"
