@@ -263,8 +263,11 @@ def micro_batches(rows: list[Any], parts: int) -> list[tuple[Any, Any]]:
 
 
 def run_stillmark(case: Case) -> dict[str, Any]:
-    """Our side, with the matrix library that `Training` uses too."""
+    """Our side, begun as the command line begins, with the matrix library that `Training` uses too."""
     from stillmark.backends.kernels import faster_linears
+    from stillmark.startup import start_process
+
+    start_process()
 
     student, teacher, tokenizer = models_of(case)
     with faster_linears(student), faster_linears(teacher):
