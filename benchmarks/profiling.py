@@ -154,7 +154,7 @@ def sessions(model: str, threads: int, number: int) -> dict[str, Any]:
     """The same study again and again, half a minute apart: do the intervals of any two that are VALID overlap, as
     stated and as they would be of one session alone? The first knows of no earlier one."""
     runs: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, XDG_CACHE_HOME=folder):
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, STILLMARK_CACHE=folder):
         for index in range(number):
             time.sleep(30 if index else 0)
             _, [summary] = measured([Arm(spec=spec_of(model, threads))], SHORT, Rules(budget_seconds=15))

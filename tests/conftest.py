@@ -1,5 +1,6 @@
 """The tiny study, run once a session through the command line: what a user's first run leaves behind."""
 
+import atexit
 import os
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TINY = ROOT / "studies" / "tiny.yaml"
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="stillmark-cache-")  # tests leave the user's as it is
+CACHE = tempfile.TemporaryDirectory(prefix="stillmark-cache-")  # tests leave the user's own as it is
+atexit.register(CACHE.cleanup)
+os.environ["STILLMARK_CACHE"] = CACHE.name
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
 
 

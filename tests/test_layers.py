@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "stillmark"
 TORCH_FREE = [
     "errors",
     "startup",
+    "cache",
     "published",
     "study",
     "records",

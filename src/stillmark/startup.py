@@ -30,7 +30,8 @@ def keep_freed_memory() -> None:
     """From here on up to 512 MiB of freed memory stay with the process, where the C library is glibc.
 
     By default it gives a freed tensor's pages back to the system, and the next tensor faults each of them in again, at
-    some 5% of the engine's CPU seconds (benchmarks/evaluation.md) and no less memory at the peak.
+    some 5% of the engine's CPU seconds with one thread (benchmarks/evaluation.md). The peak stays as it was there.
+    Engines that are profiled are left as their users have them.
     """
     if sys.platform != "linux":
         return

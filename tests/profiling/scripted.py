@@ -7,8 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from stillmark.profiling.machine import MachineState
 from stillmark.profiling.remote import PeakMemory
+from stillmark.profiling.session import Noise
 from stillmark.profiling.workload import Batch, ModelFacts, Timeline, Workload
+
+QUIET = Noise(
+    state=MachineState(load_average=0.0, clock_hertz=None, governor=None, temperature_celsius=None,
+                       available_memory_bytes=None, is_on_battery=None),
+    foreign_cores=0.0,
+    spin_interference=0.0,
+)  # fmt: skip
 
 
 def steady_timeline(workload: Workload, ttft: float, tpot: float) -> Timeline:

@@ -20,7 +20,7 @@ CAP = 100 * 2**20
 
 @pytest.fixture(autouse=True)
 def no_probe(monkeypatch):
-    """The ceilings take ten seconds of a free machine."""
+    """The ceilings take eight seconds of a free machine."""
     monkeypatch.setattr(
         arm_profile, "measured_ceilings",
         lambda threads: Ceilings(threads=threads, flops_per_second=None, bytes_per_second=None),

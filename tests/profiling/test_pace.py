@@ -3,11 +3,13 @@
 import json
 
 import pytest
-from tests.profiling.scripted import ScriptedEngine
+from tests.profiling.scripted import QUIET, ScriptedEngine
 
 from stillmark.analysis.intervals import Interval
 from stillmark.profiling import pace, procedure
-from stillmark.profiling.pace import PaceProbe, PaceRange, keep, pace_range
+from stillmark.profiling.constraints import Constraints
+from stillmark.profiling.journal import Journal
+from stillmark.profiling.pace import PaceProbe, PaceRange, keep, machine_of, pace_range
 from stillmark.profiling.procedure import profile
 from stillmark.profiling.quantiles import median_interval
 from stillmark.profiling.session import Arm, Rules
@@ -19,11 +21,11 @@ WORKLOAD = Workload(prompt_tokens=8, new_tokens=11)
 
 @pytest.fixture(autouse=True)
 def own_history(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("STILLMARK_CACHE", str(tmp_path))
+    monkeypatch.setattr(procedure, "noise", lambda rules: QUIET)
     monkeypatch.setattr(procedure.power, "idle_watts", lambda device: None)
     monkeypatch.setattr(procedure.machine, "foreign_cores", lambda before, after, own: 0.0)
-    monkeypatch.setattr(procedure.machine, "foreign_cores_over", lambda seconds: 0.0)
-    return tmp_path / "stillmark" / "paces.jsonl"
+    return tmp_path / "paces.jsonl"
 
 
 class ScriptedProbe:
@@ -33,13 +35,16 @@ class ScriptedProbe:
     def take(self) -> None:
         self.taken.append(self._seconds)
 
+    def complete(self) -> None:
+        self.taken += [self._seconds] * (pace.MIN_PROBES - len(self.taken))
+
     def close(self) -> None:
         pass
 
 
-def session(pace_seconds: float, tpots: list[float], **options: object):
+def session(pace_seconds: float, tpots: list[float], journal: Journal | None = None, **options: object):
     arm = Arm(spec=EngineSpec(engine="fake", model="a", threads=2, options=options), name="a")
-    seen = profile([arm], [WORKLOAD], Rules(), open_engine=lambda spec, limits: ScriptedEngine(tpots),
+    seen = profile([arm], [WORKLOAD], Rules(), journal=journal, open_engine=lambda spec, limits: ScriptedEngine(tpots),
                    open_probe=lambda threads: ScriptedProbe(pace_seconds))  # fmt: skip
     return summarise(seen, {})[0]
 
@@ -82,6 +87,15 @@ def test_a_session_beside_a_busy_neighbour_is_not_kept(monkeypatch, own_history)
     assert not own_history.exists()
 
 
+def test_cores_of_the_users_choice_and_a_resumed_profile_are_of_their_repetitions_alone(tmp_path):
+    session(0.1, [0.1])
+    pinned = Arm(spec=EngineSpec(engine="fake", model="a", threads=2), constraints=Constraints(cores=(0,)))
+    assert pinned.paced_threads is None
+    for expected in (PaceRange, type(None)):  # the second goes on with the first's repetitions
+        found = session(0.2, [0.1], journal=Journal(tmp_path / "journal.jsonl"))
+        assert isinstance(found.pace, expected)
+
+
 def test_widening_is_that_of_the_extreme_paces():
     """By hand: this session took 2, others 1 and 5: half to 2.5 times the time, 0.4 to twice the rate."""
     found = PaceRange(threads=2, seconds=2.0, num_probes=3, earlier_seconds=(1.0, 5.0))
@@ -93,15 +107,23 @@ def test_widening_is_that_of_the_extreme_paces():
 def test_only_sessions_of_this_machine_at_as_many_threads_count(own_history):
     for threads, seconds in ((2, 1.0), (1, 9.0), (2, 3.0)):
         keep(PaceRange(threads=threads, seconds=seconds, num_probes=5, earlier_seconds=()), "2026-11-27")
-    other = json.loads(own_history.read_text().splitlines()[0]) | {"machine": ["elsewhere"], "seconds": 7.0}
+    other = json.loads(own_history.read_text().split("\n")[1]) | {"machine": ["elsewhere"], "seconds": 7.0}
     with own_history.open("a") as file:
-        file.write(json.dumps(other) + "\nnonsense\n" + '{"machine": ["cut in ha')
-    assert pace_range(2, [2.0, 2.0, 2.0]).earlier_seconds == (1.0, 3.0)
+        wrong = [
+            json.dumps(other | {"machine": machine_of(2), "seconds": bad})
+            for bad in (0.0, -1.0, float("nan"), "1", 1)
+        ]
+        file.write("\n".join([json.dumps(other), "nonsense", *wrong, '{"machine": ["cut in ha']))
+    with own_history.open("ab") as file:
+        file.write(b"\xff")
+    keep(PaceRange(threads=2, seconds=4.0, num_probes=5, earlier_seconds=()), "2026-11-28")
+    assert pace_range(2, [2.0, 2.0, 2.0]).earlier_seconds == (1.0, 3.0, 4.0), "also what follows a cut line"
     assert pace_range(2, [2.0, 2.0]) is None, "two probes say too little"
 
 
-def test_a_home_that_cannot_be_written_to_keeps_nothing(own_history):
-    own_history.parent.write_text("a file where the folder should be")
+def test_a_home_that_cannot_be_written_to_keeps_nothing(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("where the folder should be")
+    monkeypatch.setenv("STILLMARK_CACHE", str(tmp_path / "file"))
     keep(PaceRange(threads=2, seconds=1.0, num_probes=5, earlier_seconds=()), "2026-11-27")
     assert pace_range(2, [2.0] * 3).earlier_seconds == ()
 
@@ -126,5 +148,14 @@ def test_a_probe_that_died_leaves_the_pace_unknown():
     probe._process.kill()
     probe._process.wait()
     probe.take()
+    probe.complete()
     probe.close()
-    assert pace.pace_range(1, probe.taken) is None
+    assert pace_range(1, probe.taken) is None
+
+
+def test_a_short_session_has_its_pace_too():
+    probe = PaceProbe(1)
+    probe.take()
+    probe.complete()
+    probe.close()
+    assert pace_range(1, probe.taken).num_probes == pace.MIN_PROBES

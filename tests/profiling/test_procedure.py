@@ -1,25 +1,18 @@
 """The rules, with an engine whose times are scripted: what ends a setting, and what makes it invalid."""
 
 import pytest
-from tests.profiling.scripted import ScriptedEngine, steady_timeline
+from tests.profiling.scripted import QUIET, ScriptedEngine, steady_timeline
 
 from stillmark.profiling import procedure
 from stillmark.profiling.constraints import Constraints
 from stillmark.profiling.journal import Journal
-from stillmark.profiling.machine import MachineState
 from stillmark.profiling.procedure import profile
 from stillmark.profiling.remote import EngineFailedError
-from stillmark.profiling.session import Arm, Noise, Rules
+from stillmark.profiling.session import Arm, Rules
 from stillmark.profiling.summary import as_dict, summarise
 from stillmark.profiling.workload import Batch, EngineSpec, Workload
 
 WORKLOAD = Workload(prompt_tokens=8, new_tokens=11)
-QUIET = Noise(
-    state=MachineState(load_average=0.0, clock_hertz=None, governor=None, temperature_celsius=None,
-                       available_memory_bytes=None, is_on_battery=None),
-    foreign_cores=0.0,
-    spin_interference=0.0,
-)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -90,7 +90,7 @@ def tier(name: str, summary: SettingSummary) -> str:
 
 def answers_table(answers: dict[str, list[Timeline]], title: str) -> Table:
     """Whole answers of many lengths; a request that failed is counted and has no time."""
-    table = Table(title=f"{title}: median (95% interval)", title_justify="left")
+    table = Table(title=f"{title}: median (95% interval of this session alone)", title_justify="left")
     for heading in ("arm", "answers", "tokens", "seconds", "p90 s", "TTFT ms"):
         table.add_column(heading, justify="left" if heading == "arm" else "right")
     for label, lines in answers.items():
@@ -134,8 +134,7 @@ def notes(session: Session, summaries: list[SettingSummary], ceilings: dict[str,
             f"temperature {known(state.temperature_celsius, '.0f')} °C",
         )
         yield f"{moment}: {', '.join(parts)}"
-    for pace in session.paces.values():
-        yield pace_note(pace)
+    yield from dict.fromkeys(pace_note(summary.pace) for summary in summaries)
     during = ", ".join(known(summary.foreign_cores, ".2f") for summary in summaries)
     yield f"during the runs others used {during} cores"
     for summary in summaries:
@@ -152,13 +151,17 @@ def notes(session: Session, summaries: list[SettingSummary], ceilings: dict[str,
         yield f"energy gross, {idle} (tier B: counter, C: estimate): {reason}"
 
 
-def pace_note(pace: PaceRange) -> str:
-    """What the intervals say of other sessions."""
-    work = f"a fixed piece of work at {pace.threads} threads took {number(1e3 * pace.seconds)} ms"
+def pace_note(pace: PaceRange | None) -> str:
+    """What the intervals of the medians say of other sessions."""
+    if pace is None:
+        return "the pace in other sessions is unknown: intervals are of these repetitions alone"
+    threads = "1 thread" if pace.threads == 1 else f"{pace.threads} threads"
+    work = f"a fixed piece of work at {threads} took {number(1e3 * pace.seconds)} ms"
     if not pace.earlier_seconds:
-        return f"{work}; no earlier session on this machine is known: the intervals are of this one alone"
-    sessions = f"{len(pace.earlier_seconds)} earlier sessions"
-    return f"{work}, {pace.least:.2f} to {pace.most:.2f} times that in this and {sessions}: the intervals cover it"
+        return f"{work}; no earlier session on this machine is known: intervals are of this one alone"
+    number_of = len(pace.earlier_seconds)
+    sessions = "1 earlier session" if number_of == 1 else f"{number_of} earlier sessions"
+    return f"{work}, in this and {sessions} {pace.least:.2f} to {pace.most:.2f} times that: medians' intervals cover it"
 
 
 def known(value: float | None, spec: str, scaled: Callable[[float], float] = lambda value: value) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stillmark.backends.protocol import Backend
+from stillmark.cache import cache_folder
 from stillmark.compute.model_shape import ModelShape
 from stillmark.compute.shapes import shape_from_config
 from stillmark.errors import UserError
@@ -144,13 +145,6 @@ def file_hash(path: Path) -> str:
         half.write_text(digest)
         half.replace(memo)
     return digest
-
-
-def cache_folder() -> Path:
-    """STILLMARK_CACHE, else the user's cache folder."""
-    if "STILLMARK_CACHE" in os.environ:
-        return Path(os.environ["STILLMARK_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stillmark"
 
 
 def sha256_text(text: str) -> str:

@@ -106,7 +106,7 @@ def environment(threads: int | None) -> dict[str, str]:
     here = str(Path(stillmark.__file__).parents[1])
     values["PYTHONPATH"] = os.pathsep.join(filter(None, (here, values.get("PYTHONPATH"))))
     if threads is not None:
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
             values[name] = str(threads)
     return values
 

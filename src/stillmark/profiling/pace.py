@@ -10,6 +10,7 @@ the next one widens its intervals by how far the pace was seen to move. How far 
 
 import contextlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -17,12 +18,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stillmark.analysis.intervals import Interval
+from stillmark.cache import cache_folder
 from stillmark.profiling.constraints import environment
 from stillmark.profiling.quantiles import median
 from stillmark.provenance import cpu_model
@@ -31,9 +32,11 @@ PRODUCT_SIZE = 768
 BUFFER_BYTES = 64 * 2**20  # beyond most caches
 TIMES = 4
 MAX_SHARE = 0.1  # of a session's time, for probes
-MIN_PROBES = 3  # of a session whose pace is kept
+MIN_PROBES = 3  # of a session whose pace is known
 SESSIONS_KEPT_IN_MIND = 20
-SETTLE_SECONDS = 0.05  # BLAS threads spin for about 30 ms after their work
+SETTLE_SECONDS = 0.05  # threads of a matrix library spin for about 30 ms after their work
+READY = "ready"
+HISTORY = "paces.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,10 @@ class PaceRange:
 
 
 class PaceProbe:
-    """The work in a process of its own with that many threads; nothing is taken where the process fails."""
+    """The work in a process of its own with that many threads; nothing is taken where the process fails.
+
+    Raises OSError where no process can be started.
+    """
 
     def __init__(self, threads: int, clock: Callable[[], float] = time.perf_counter) -> None:
         self.threads = threads
@@ -80,20 +86,30 @@ class PaceProbe:
             text=True,
             env=environment(threads),
         )
+        assert self._process.stdout
+        while self._process.stdout.readline().strip() not in (READY, ""):
+            pass  # what others print as Python starts
 
     def take(self) -> None:
         """Time the work once, unless that would take more than a tenth of the session."""
         began = self._clock()
-        if began < self._free_at:
-            return
+        if began >= self._free_at:
+            self._take()
+            ended = self._clock()
+            self._free_at = ended + (ended - began) * (1 / MAX_SHARE - 1)
+
+    def complete(self) -> None:
+        """As many as a pace needs, after a short session too."""
+        for _ in range(MIN_PROBES - len(self.taken)):
+            self._take()
+
+    def _take(self) -> None:
         assert self._process.stdin
         assert self._process.stdout
-        with contextlib.suppress(BrokenPipeError, ValueError):  # a process that ended says nothing
+        with contextlib.suppress(OSError, ValueError):  # a process that ended says nothing
             self._process.stdin.write("\n")
             self._process.stdin.flush()
             self.taken.append(float(self._process.stdout.readline()))
-        ended = self._clock()
-        self._free_at = ended + (ended - began) * (1 / MAX_SHARE - 1)
 
     def close(self) -> None:
         try:
@@ -103,53 +119,55 @@ class PaceProbe:
             self._process.communicate()
 
 
-def pace_range(threads: int, taken: list[float], path: Path | None = None) -> PaceRange | None:
+def pace_range(threads: int, taken: list[float]) -> PaceRange | None:
     """What a session found beside what earlier ones left; None with too few probes."""
     seconds = median(taken)
     if seconds is None or len(taken) < MIN_PROBES:
         return None
     machine = machine_of(threads)
-    earlier = [line["seconds"] for line in _lines(path or history_path()) if line["machine"] == machine]
+    earlier = [line["seconds"] for line in _history() if line["machine"] == machine]
     return PaceRange(threads=threads, seconds=seconds, num_probes=len(taken),
                      earlier_seconds=tuple(earlier[-SESSIONS_KEPT_IN_MIND:]))  # fmt: skip
 
 
-def keep(pace: PaceRange, at: str, path: Path | None = None) -> None:
+def keep(pace: PaceRange, at: str) -> None:
     """For the sessions to come; a home that cannot be written to keeps nothing."""
-    path = path or history_path()
     line = {
         "machine": machine_of(pace.threads),
         "seconds": pace.seconds,
         "at": at,
         "num_probes": pace.num_probes,
     }
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):
+        path = cache_folder() / HISTORY
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def history_path() -> Path:
-    """In the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "stillmark" / "paces.jsonl"
+            file.write(f"\n{json.dumps(line)}\n")  # apart from a line that was cut in half
 
 
 def machine_of(threads: int) -> list[Any]:
     """What must be the same for two paces to be compared."""
-    return [platform.node(), cpu_model(), os.cpu_count(), threads, f"numpy {np.__version__}", work.__doc__]
+    work_of = [PRODUCT_SIZE, BUFFER_BYTES, TIMES, f"numpy {np.__version__}"]
+    return [platform.node(), cpu_model(), os.cpu_count(), threads, *work_of]
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """What can be read of the file: a line that was cut in half is left out."""
-    found = []
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        for text in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                value = json.loads(text)
-                if isinstance(value, dict) and isinstance(value.get("seconds"), float) and "machine" in value:
-                    found.append(value)
-    return found
+def _history() -> list[dict[str, Any]]:
+    """What can be read of the file; a line that is not what `keep` wrote is left out."""
+    try:
+        texts = (cache_folder() / HISTORY).read_text(encoding="utf-8", errors="replace").splitlines()
+    except (OSError, RuntimeError):
+        return []
+    return [line for line in map(_parsed, texts) if line is not None]
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+        seconds = line["seconds"]
+        is_sound = isinstance(seconds, float) and math.isfinite(seconds) and seconds > 0 and "machine" in line
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return line if is_sound else None
 
 
 def work(matrix: np.ndarray, table: np.ndarray, vector: np.ndarray) -> None:
@@ -166,7 +184,9 @@ def serve() -> None:
     table = np.ones((BUFFER_BYTES // 4 // 4096, 4096), dtype=np.float32)
     vector = np.ones(4096, dtype=np.float32)
     work(matrix, table, vector)
+    print(READY, flush=True)
     for _ in sys.stdin:
+        time.sleep(SETTLE_SECONDS)
         began = time.perf_counter()
         work(matrix, table, vector)
         seconds = time.perf_counter() - began

@@ -13,7 +13,7 @@
 
 import random
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from functools import partial
 
@@ -76,6 +76,8 @@ def profile(
                     setting.repetitions = journal.repetitions(setting)
                     setting.num_resumed = len(setting.repetitions)
         run_rounds(session, probes, journal, progress)
+        for probe in probes:
+            probe.complete()
         answer_all(session, prompts, max_new_tokens)
         answer_at_lengths(session, lengths, progress)
         for setting in settings:
@@ -140,13 +142,14 @@ def agree(one: Batch, other: Batch, spread: float) -> bool:
 def open_probes(
     arms: Sequence[Arm], open_probe: Callable[[int], PaceProbe], opened: ExitStack
 ) -> list[PaceProbe]:
-    """One for each number of threads that an arm has, and a first look at each."""
+    """One for each number of threads that an arm has, and a first look at each; none where no process can be had."""
     probes = []
     counts = {arm.paced_threads for arm in arms if arm.paced_threads is not None}
     for threads in sorted(counts):
-        probes.append(open_probe(threads))
-        opened.callback(probes[-1].close)
-        probes[-1].take()
+        with suppress(OSError):
+            probes.append(open_probe(threads))
+            opened.callback(probes[-1].close)
+            probes[-1].take()
     return probes
 
 
@@ -179,9 +182,9 @@ def run_rounds(
         num_rounds += 1
         progress(f"round {num_rounds}: {len(unfinished)} of {len(session.settings)} settings")
         order.shuffle(unfinished)
+        for probe in probes:
+            probe.take()
         for setting in unfinished:
-            for probe in probes:
-                probe.take()
             guarded(setting, partial(repeat, session=session, setting=setting, journal=journal))
 
 

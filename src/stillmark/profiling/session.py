@@ -52,8 +52,10 @@ class Arm:
 
     @property
     def paced_threads(self) -> int | None:
-        """Threads of this machine's processor that its times depend on; None for a GPU's, and for a server's."""
-        return self.spec.threads if self.spec.options.get("device", "cpu") == "cpu" else None
+        """Threads of this machine's processor that its times depend on; None for a GPU's, for a server's, and for
+        cores of the user's choice, which need not be like the others."""
+        is_any_cores = self.spec.options.get("device", "cpu") == "cpu" and self.constraints.cores is None
+        return self.spec.threads if is_any_cores else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,3 +131,8 @@ class Session:
     """Made-up tokens at the lengths that replies of an evaluation had."""
     paces: dict[int, PaceRange] = field(default_factory=dict)
     """By the number of threads."""
+
+    def pace_of(self, setting: Setting) -> PaceRange | None:
+        """None where it is not known, also of repetitions that a killed session left."""
+        threads = setting.arm.paced_threads
+        return None if threads is None or setting.num_resumed else self.paces.get(threads)

@@ -19,8 +19,8 @@ from stillmark.provenance import provenance
 class Figure:
     """One metric of one setting; the interval is None for counted and single numbers.
 
-    It is the 95% interval of the session's median, widened by how far this machine's pace moved from earlier sessions
-    to this one (`PaceRange`).
+    It begins as the interval of the session's median (95% from six repetitions on), and is widened by how far this
+    machine's pace moved from earlier sessions to this one (`PaceRange`). Bounds of percentiles are not.
     """
 
     value: float
@@ -68,7 +68,7 @@ def summary_of(setting: Setting, session: Session, ceilings: Ceilings | None) ->
     reasons = broken_rules(setting, session, os.cpu_count() or 1)
     status = setting.ended_because if setting.failure is not None else ("INVALID" if reasons else "VALID")
     energy = power.total([repetition.energy for repetition in setting.repetitions], session.idle_watts)
-    pace = session.paces.get(setting.arm.paced_threads or 0)
+    pace = session.pace_of(setting)
     figures = {name: timed_figure(name, values, pace) for name, values in samples.items()}
     figures |= gap_figures(setting) | energy_figures(setting, energy) | memory_figures(setting, session)
     facts = session.facts.get(label)

@@ -140,9 +140,7 @@ class ProfileRecord:
     setting: str  # JSON: threads, prompt_tokens, new_tokens, batch, memory_cap_bytes, lengths
     metric: str  # a name of profiling/definitions.py, which says what it means
     value: float | None
-    low: (
-        float | None
-    )  # 95% interval of the median, over sessions (profiling/pace.py); None: a counted or single number
+    low: float | None  # of the median's interval, over sessions (profiling/pace.py); None: counted or single
     high: float | None
     unit: str
     method: Method
