@@ -93,9 +93,10 @@ def profiles_table(conclusion: Mapping[str, Any]) -> Table:
 def note_of(rows: Sequence[Mapping[str, Any]]) -> str:
     note = (
         "Medians with 95% intervals (widened by how far the machine's pace moved from earlier sessions, where any "
-        "are known), of the arm's last checkpoint of the first seed, alone on the machine, all arms in turn in a random "
-        "order; lengths are the means of the arm's own answers where the study gives none. A correct answer: seconds of an "
-        "answer over accuracy. A run that broke a rule is INVALID and its seconds choose nothing."
+        "are known), of the arm's last checkpoint of the first seed, alone on the machine, all arms in turn in a "
+        "random order; lengths are the means of the arm's own answers where the study gives none. A correct "
+        "answer: seconds of an answer over accuracy. A run that broke a rule is INVALID and its seconds choose "
+        "nothing."
     )
     num_sessions = len({row["session"] for row in rows})
     if num_sessions == 1:
