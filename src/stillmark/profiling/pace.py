@@ -87,8 +87,9 @@ class PaceProbe:
             env=environment(threads),
         )
         assert self._process.stdout
-        while self._process.stdout.readline().strip() not in (READY, ""):
-            pass  # what others print as Python starts
+        for line in iter(self._process.stdout.readline, ""):  # others may print as Python starts
+            if line.strip() == READY:
+                break
 
     def take(self) -> None:
         """Time the work once, unless that would take more than a tenth of the session."""

@@ -155,11 +155,12 @@ def open_probes(
 
 def state_paces(session: Session, probes: Sequence[PaceProbe]) -> None:
     """The session's paces beside earlier ones; left for later ones where no neighbour was at work."""
+    is_kept = is_quiet(session)
     for probe in probes:
         pace = pace_range(probe.threads, probe.taken)
         if pace is not None:
             session.paces[probe.threads] = pace
-            if is_quiet(session):
+            if is_kept:
                 keep(pace, session.began_at)
 
 
