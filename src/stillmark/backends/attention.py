@@ -17,6 +17,7 @@ from stillmark.backends.kernels import is_onednn_faster, onednn_linear
 # A score that is masked. Finite, so that a block in which all is masked gets weight 0 and not NaN.
 MASKED = -1e30
 MIN_PRODUCT_SIDE = 64  # queries and keys from which a product a head is worth starting
+MIN_QUERIES_A_HEAD = 64  # from which the fused kernel is as fast on each head alone
 PRODUCT_QUERIES = 1024
 MAX_SCORE_ELEMENTS = 1 << 25  # of one block of queries, where scores are held in memory (128 MiB in float32)
 
@@ -64,6 +65,40 @@ def attend_block(
     if len(parts) == 1:
         return parts[0]
     return torch.cat([part[0] for part in parts], 2), torch.cat([part[1] for part in parts], 2)
+
+
+def attend_shared(
+    query_HTD: torch.Tensor,
+    key_KSD: torch.Tensor,
+    value_KSD: torch.Tensor,
+    *,
+    scaling: float,
+    mask_TS: torch.Tensor | None = None,
+    softcap: float | None = None,
+) -> Partial:
+    """Attention of all tokens to the same keys: output [H, T, D] and log-sum-exp [H, T]."""
+    (num_heads, num_tokens, _), num_kv_heads = query_HTD.shape, len(key_KSD)
+    in_groups = query_HTD.unflatten(0, (num_kv_heads, -1))
+    if _suits_heads_alone(query_HTD) and softcap is None:  # queries and output stay where they lie
+        key, value = (_for_heads(states, in_groups.shape[1]) for states in (key_KSD, value_KSD))
+        mask = None if mask_TS is None else mask_TS[None, None]
+        output, lse = attend_block(in_groups, key, value, mask_NKQS=mask, scaling=scaling)
+    else:  # the query heads of one key-value head are simply more queries
+        folded = in_groups.flatten(1, 2)[None]
+        mask = None if mask_TS is None else mask_TS.repeat(in_groups.shape[1], 1)[None, None]
+        output, lse = attend_block(
+            folded, key_KSD[None], value_KSD[None], scaling=scaling, mask_NKQS=mask, softcap=softcap
+        )
+    return output.reshape(num_heads, num_tokens, -1), lse.reshape(num_heads, num_tokens)
+
+
+def _suits_heads_alone(query_HTD: torch.Tensor) -> bool:
+    return has_cpu_kernels(query_HTD) and query_HTD.shape[1] >= MIN_QUERIES_A_HEAD and not is_onednn_faster()
+
+
+def _for_heads(states_KSD: torch.Tensor, num_groups: int) -> torch.Tensor:
+    """Keys or values [K, G, S, D], as each of the G query heads of a key-value head sees them: not a copy."""
+    return states_KSD.unsqueeze(1).expand(-1, num_groups, -1, -1)
 
 
 def has_cpu_kernels(states: torch.Tensor) -> bool:
@@ -135,13 +170,19 @@ def causal_block(
     """Attention of tokens to themselves and those before, or None where there is no fused kernel for it."""
     if not has_cpu_kernels(query_NHTD) or query_NHTD.shape[-1] != value_NKTD.shape[-1]:
         return None
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     num_groups = query_NHTD.shape[1] // key_NKTD.shape[1]
+    if len(query_NHTD) == 1 and num_groups > 1:
+        key, value = (_for_heads(states[0], num_groups) for states in (key_NKTD, value_NKTD))
+        output, lse = kernel(
+            query_NHTD[0].unflatten(0, (-1, num_groups)), key, value, 0.0, True, scale=scaling
+        )
+        return output.flatten(0, 1)[None], lse.flatten(0, 1)[None]
     if num_groups > 1:
         key_NKTD = key_NKTD.repeat_interleave(num_groups, 1)
         value_NKTD = value_NKTD.repeat_interleave(num_groups, 1)
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # type: ignore[no-any-return]
-        query_NHTD, key_NKTD, value_NKTD, 0.0, True, scale=scaling
-    )
+    output, lse = kernel(query_NHTD, key_NKTD, value_NKTD, 0.0, True, scale=scaling)
+    return output, lse
 
 
 def merge(first: Partial, second: Partial) -> Partial:

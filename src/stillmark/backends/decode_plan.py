@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from stillmark.backends.attention import MASKED, Partial, attend_block, merge, window_mask
+from stillmark.backends.attention import MASKED, Partial, attend_block, attend_shared, merge, window_mask
 from stillmark.backends.kv_cache import RowCache, Segment
 from stillmark.backends.packed import AttentionCall
 
@@ -72,22 +72,18 @@ class DecodePlan:
         """Merge in the attention of some rows to a segment, as one product for all of them."""
         keys, values = segment.layers[call.layer]
         query = query_HTD if rows is None else query_HTD.index_select(1, rows)
-        num_kv_heads, num_rows = keys.shape[0], query.shape[1]
-        mask = self._segment_mask(call.window, segment, rows)
-        if mask is not None:
-            mask = mask.repeat(query.shape[0] // num_kv_heads, 1)[None, None]
-        output, lse = attend_block(
-            query.reshape(1, num_kv_heads, -1, query.shape[-1]),
-            keys[None],
-            values[None],
+        output, lse = attend_shared(
+            query,
+            keys,
+            values,
             scaling=call.scaling,
-            mask_NKQS=mask,
+            mask_TS=self._segment_mask(call.window, segment, rows),
             softcap=call.softcap,
         )
-        shape = (num_kv_heads, -1, num_rows)
+        in_groups = (len(keys), -1)
         ours = (
-            output[0].reshape(*shape, output.shape[-1]).permute(2, 0, 1, 3),
-            lse[0].reshape(shape).permute(2, 0, 1),
+            output.unflatten(0, in_groups).permute(2, 0, 1, 3),
+            lse.unflatten(0, in_groups).permute(2, 0, 1),
         )
         if rows is None:
             return merge(ours, result)

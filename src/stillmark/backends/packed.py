@@ -19,6 +19,7 @@ from stillmark.backends.attention import (
     MASKED,
     Partial,
     attend_block,
+    attend_shared,
     causal_block,
     default_scaling,
     merge,
@@ -28,10 +29,12 @@ from stillmark.backends.attention import (
 from stillmark.backends.kernels import faster_linears
 from stillmark.backends.kv_cache import LayerTensors, PathCache
 from stillmark.backends.prefix import Pass
+from stillmark.backends.wanted import WantedRows
 from stillmark.backends.work import Work
 
 # Shape suffixes as in attention.py; P packed groups, M the longest group's tokens.
 INTERFACE_NAME = "stillmark_packed"
+MIN_TOKENS_ALONE = 32  # a group, from which a CPU attends to each group by itself sooner than to padded ones
 
 
 class CannotPackError(Exception):
@@ -65,6 +68,7 @@ class PackedModel:
         self.model = model
         self.device = model.device
         self.windows: dict[int, int | None] = {}  # of each layer, as last asked for
+        self.rows = WantedRows(model)
         self.work = Work()  # of all passes so far
         self._plan: AttentionPlan | None = None
         parameters = inspect.signature(model.forward).parameters
@@ -84,7 +88,7 @@ class PackedModel:
             for config in self._configs:
                 config._attn_implementation = INTERFACE_NAME
             _ACTIVE.append(self)
-            with faster_linears(self.model):
+            with faster_linears(self.model), self.rows.in_place():
                 yield
         finally:
             _ACTIVE.remove(self)
@@ -95,14 +99,21 @@ class PackedModel:
         self, tokens: Sequence[int], positions: Sequence[int], wanted: Sequence[int], plan: AttentionPlan
     ) -> torch.Tensor:
         """Logits [wanted, V] of a packed row."""
-        self._plan = plan
-        self.work += Work(positions=len(tokens), scored=len(wanted), pairs=plan.num_pairs)
-        to = self.device
+        self._plan, to = plan, self.device
+        at = torch.tensor(wanted, dtype=torch.long, device=to)
+        self.rows.choose(at, len(tokens))
+        spared_before = self.rows.spared_products
         output = self.model(
             input_ids=torch.tensor([tokens], device=to),
             position_ids=torch.tensor([positions], device=to),
             use_cache=False,
-            logits_to_keep=torch.tensor(wanted, dtype=torch.long, device=to),
+            logits_to_keep=at,
+        )
+        self.work += Work(
+            positions=len(tokens),
+            scored=len(wanted),
+            pairs=plan.num_pairs,
+            spared_products=self.rows.spared_products - spared_before,
         )
         return output.logits[0]
 
@@ -150,7 +161,7 @@ def _packed_attention(
 
 class PassPlan:
     """Attention of a `Pass`: each token sees the path buffer's first `depth` tokens, and those above it in
-    its own group. Groups are padded to one length for attention alone.
+    its own group. Groups of few tokens are padded to one length, for attention alone; on a GPU all are.
     """
 
     def __init__(self, step: Pass, path: PathCache, device: torch.device, *, keep_states: bool) -> None:
@@ -162,15 +173,20 @@ class PassPlan:
         self._longest = max(step.group_sizes)
         self._is_chain = len(step.spans) == self._num_groups
         self._masks: dict[int | None, torch.Tensor | None] = {}
-        starts = np.cumsum([0, *step.group_sizes[:-1]])
-        self._pad = self._unpad = None
-        if self._num_groups > 1:
-            inside = np.arange(self._longest)[None] < np.array(step.group_sizes)[:, None]
-            pad = np.where(inside, starts[:, None] + np.arange(self._longest)[None], starts[:, None])
-            self._pad = torch.from_numpy(pad.ravel()).to(device)
-            self._unpad = torch.from_numpy(np.flatnonzero(inside.ravel())).to(device)
-        self._starts = starts
-        self.num_pairs = self._num_groups * self._longest**2 + len(step.tokens) * step.depth
+        sizes = np.array(step.group_sizes)
+        self._starts = np.cumsum([0, *sizes[:-1]])
+        is_inside = np.arange(self._longest)[None] < sizes[:, None]
+        starts = self._starts[:, None]
+        # Where each group's tokens lie in the row, with its first one for padding
+        self._pad_PM = np.where(is_inside, starts + np.arange(self._longest)[None], starts)
+        self._is_padded = self._num_groups > 1 and (
+            device.type != "cpu" or len(step.tokens) < MIN_TOKENS_ALONE * self._num_groups
+        )
+        if self._is_padded:
+            self._pad = torch.from_numpy(self._pad_PM.ravel()).to(device)
+            self._unpad = torch.from_numpy(np.flatnonzero(is_inside.ravel())).to(device)
+        own_pairs = self._num_groups * self._longest**2 if self._is_padded else int((sizes**2).sum())
+        self.num_pairs = own_pairs + len(step.tokens) * step.depth
 
     def attend(
         self, call: AttentionCall, query_HTD: torch.Tensor, key_KTD: torch.Tensor, value_KTD: torch.Tensor
@@ -182,57 +198,68 @@ class PassPlan:
         output, lse = self._attend_own(call, query_HTD, key_KTD, value_KTD)
         if self._step.depth == 0:
             return output, lse
-        return merge(self._attend_path(call, query_HTD, key_KTD.shape[0]), (output, lse))
+        return merge(self._attend_path(call, query_HTD), (output, lse))
 
-    def _attend_path(self, call: AttentionCall, query_HTD: torch.Tensor, num_kv_heads: int) -> Partial:
+    def _attend_path(self, call: AttentionCall, query_HTD: torch.Tensor) -> Partial:
         keys, values = self._path.read(call.layer, 0, self._step.depth)
-        num_heads, num_tokens, head_size = query_HTD.shape
-        # All queries see all these keys, so the query heads of one key-value head are simply more queries
-        query = query_HTD.reshape(1, num_kv_heads, -1, head_size)
         mask = self._path_mask(call.window)
-        if mask is not None:
-            mask = mask.repeat(num_heads // num_kv_heads, 1)[None, None]
-        output, lse = attend_block(
-            query, keys[None], values[None], scaling=call.scaling, mask_NKQS=mask, softcap=call.softcap
+        return attend_shared(
+            query_HTD, keys, values, scaling=call.scaling, mask_TS=mask, softcap=call.softcap
         )
-        return output.reshape(num_heads, num_tokens, -1), lse.reshape(num_heads, num_tokens)
 
     def _attend_own(
         self, call: AttentionCall, query_HTD: torch.Tensor, key_KTD: torch.Tensor, value_KTD: torch.Tensor
     ) -> Partial:
-        query, key, value = (self._padded(states) for states in (query_HTD, key_KTD, value_KTD))
-        num_heads, num_kv_heads = query.shape[1], key.shape[1]
-        mask = self._own_mask(call.window)
-        result = None
+        states, mask = (query_HTD, key_KTD, value_KTD), self._own_mask(call.window)
+        if self._is_padded:
+            query, key, value = (self._padded(one) for one in states)
+            return self._unpadded(self._attend_groups(call, query, key, value, mask))
+        parts = []
+        for group, (start, size) in enumerate(zip(self._starts, self._step.group_sizes, strict=True)):
+            query, key, value = (one[None, :, start : start + size] for one in states)
+            own_mask = None if mask is None else mask[group : group + 1, :size, :size]
+            parts.append(self._attend_groups(call, query, key, value, own_mask))
+        if len(parts) == 1:
+            return parts[0][0][0], parts[0][1][0]
+        # Along the tokens as they lie in memory, which is faster
+        output_THD = torch.cat([output[0].transpose(0, 1) for output, _ in parts])
+        return output_THD.transpose(0, 1), torch.cat([lse[0] for _, lse in parts], 1)
+
+    def _attend_groups(
+        self,
+        call: AttentionCall,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+    ) -> Partial:
+        """Attention within groups of one length: queries [P, H, M, D], mask [P, M, M]."""
         if mask is None and call.softcap is None:
             result = causal_block(query, key, value, scaling=call.scaling)
-        if result is None:
-            if mask is None:
-                mask = self._causal_mask()
-            repeats = num_heads // num_kv_heads
-            folded = query.reshape(query.shape[0], num_kv_heads, -1, query.shape[-1])
-            output, lse = attend_block(
-                folded,
-                key,
-                value,
-                scaling=call.scaling,
-                mask_NKQS=mask.repeat(1, repeats, 1)[:, None],
-                softcap=call.softcap,
-            )
-            shape = (query.shape[0], num_heads, self._longest)
-            result = output.reshape(*shape, -1), lse.reshape(shape)
-        return self._unpadded(result)
+            if result is not None:
+                return result
+        num_heads, num_kv_heads, longest = query.shape[1], key.shape[1], query.shape[2]
+        if mask is None:
+            mask = self._causal_mask(longest)
+        repeats = num_heads // num_kv_heads
+        folded = query.reshape(query.shape[0], num_kv_heads, -1, query.shape[-1])
+        output, lse = attend_block(
+            folded,
+            key,
+            value,
+            scaling=call.scaling,
+            mask_NKQS=mask.repeat(1, repeats, 1)[:, None],
+            softcap=call.softcap,
+        )
+        shape = (query.shape[0], num_heads, longest)
+        return output.reshape(*shape, -1), lse.reshape(shape)
 
     def _padded(self, states_HTD: torch.Tensor) -> torch.Tensor:
-        if self._pad is None:
-            return states_HTD[None]
         padded = states_HTD.index_select(1, self._pad)
         return padded.unflatten(1, (self._num_groups, self._longest)).transpose(0, 1)
 
     def _unpadded(self, result: Partial) -> Partial:
         output, lse = result[0].transpose(0, 1), result[1].transpose(0, 1)
-        if self._unpad is None:
-            return output[:, 0], lse[:, 0]
         return (
             output.flatten(1, 2).index_select(1, self._unpad),
             lse.flatten(1, 2).index_select(1, self._unpad),
@@ -246,18 +273,11 @@ class PassPlan:
         if window not in self._masks:
             mask = None if self._is_chain and window is None else self._tree_mask()
             if mask is not None and window is not None:
-                positions = np.array(self._step.positions)
-                padded = positions[self._pad_indices()]
+                padded = np.array(self._step.positions)[self._pad_PM]
                 is_far = padded[:, :, None] - padded[:, None, :] >= window
                 mask = mask.masked_fill(torch.from_numpy(is_far).to(self._device), MASKED)
             self._masks[window] = mask
         return self._masks[window]
-
-    def _pad_indices(self) -> np.ndarray[Any, Any]:
-        if self._pad is None:
-            return np.arange(self._longest)[None]
-        indices: np.ndarray[Any, Any] = self._pad.cpu().numpy().reshape(self._num_groups, self._longest)
-        return indices
 
     def _tree_mask(self) -> torch.Tensor:
         """Each token sees its own node's tokens up to itself, and its ancestors' in the group."""
@@ -280,8 +300,8 @@ class PassPlan:
             is_seen[group, size:, 0] = True  # padding sees something, so that it stays finite
         return torch.where(torch.from_numpy(is_seen).to(self._device), 0.0, MASKED)
 
-    def _causal_mask(self) -> torch.Tensor:
-        is_seen = torch.ones(self._longest, self._longest, dtype=torch.bool, device=self._device).tril()
+    def _causal_mask(self, size: int) -> torch.Tensor:
+        is_seen = torch.ones(size, size, dtype=torch.bool, device=self._device).tril()
         return torch.where(is_seen, 0.0, MASKED)[None]
 
     def _path_mask(self, window: int | None) -> torch.Tensor | None:

@@ -152,6 +152,9 @@ class TransformersBackend:
         else:
             with torch.inference_mode():
                 self.path_reason = reason_not_to_pack(packed)
+                if self.path_reason is not None and packed.rows.modules:  # perhaps its last layer is another
+                    packed.rows.modules.clear()
+                    self.path_reason = reason_not_to_pack(packed)
             if self.path_reason is None:
                 return packed
         if is_forced:

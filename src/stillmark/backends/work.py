@@ -15,21 +15,30 @@ class Work:
     positions: int = 0
     scored: int = 0
     pairs: int = 0
+    spared_products: int = 0
+    """Weights times positions that the layers left out, since nothing asked for what they give (wanted.py)."""
 
     def __add__(self, other: "Work") -> "Work":
         return Work(
             positions=self.positions + other.positions,
             scored=self.scored + other.scored,
             pairs=self.pairs + other.pairs,
+            spared_products=self.spared_products + other.spared_products,
         )
 
     def __sub__(self, other: "Work") -> "Work":
-        return self + Work(positions=-other.positions, scored=-other.scored, pairs=-other.pairs)
+        return self + Work(
+            positions=-other.positions,
+            scored=-other.scored,
+            pairs=-other.pairs,
+            spared_products=-other.spared_products,
+        )
 
     def flops(self, shape: ModelShape) -> int:
         """By the convention of `compute/flops.py`: 2 a weight and position, 2·H·(C + U) a pair in each layer."""
-        weights = 2 * (self.positions * shape.inner_matmul_params + self.scored * shape.head.matmul_params)
-        return weights + self.pairs * sum(layer.attention.flops_per_key for layer in shape.layers)
+        products = self.positions * shape.inner_matmul_params + self.scored * shape.head.matmul_params
+        of_pairs = self.pairs * sum(layer.attention.flops_per_key for layer in shape.layers)
+        return 2 * (products - self.spared_products) + of_pairs
 
 
 def work_of_rows(num_rows: int, prompt_tokens: int, new_tokens: int) -> Work:
