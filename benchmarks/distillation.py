@@ -5,12 +5,10 @@ in float32, with AdamW, clipped gradients and one loss (TRL's generalised JSD): 
 agree. Tokens are real ones (prompt and completion, no padding). Each run is a process of its own, since the
 peak of resident memory is a process's. What makes the comparison unfair:
 
-- Stillmark's side is a plain loop over the fused losses, so that part of the gap is TRL's and the Trainer's
-own
+- Stillmark's side is a plain loop over the fused losses, so that part of the gap is TRL's and the Trainer's own
   overhead (collation, logging, callbacks). Both sides tokenize before the clock starts.
-- Tiny models with a large vocabulary are what the fused head is best at. Deeper models show less: see
-`smollm2`. - TRL's documented defaults (bf16, gradient checkpointing) are off, as they make it slower on a
-CPU.
+- Tiny models with a large vocabulary are what the fused head is best at. Deeper models show less: see `smollm2`.
+- TRL's documented defaults (bf16, gradient checkpointing) are off, as they make it slower on a CPU.
 
     # one run, in either environment; prints one JSON line
     python benchmarks/distillation.py run --engine stillmark --vocab 8192 --beta 0.5 --threads 1

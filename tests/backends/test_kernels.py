@@ -31,30 +31,6 @@ def test_linears_give_the_same_and_are_put_back(onednn, bias):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_few_rows_are_padded_and_give_the_same(monkeypatch, bias):
-    monkeypatch.setattr(kernels, "is_onednn_faster", lambda: False)
-    monkeypatch.setattr(kernels, "is_padding_faster", lambda: True)
-    torch.manual_seed(0)
-    layer, rows_run = nn.Linear(200, 300, bias=bias), []
-    plain_linear = nn.functional.linear
-    monkeypatch.setattr(
-        nn.functional,
-        "linear",
-        lambda rows, *more: (rows_run.append(len(rows)), plain_linear(rows, *more))[1],
-    )
-    inputs = [torch.randn(shape) for shape in ((8, 200), (1, 9, 200), (3, 5, 200), (16, 200))]
-    with kernels.faster_linears(layer), torch.no_grad():
-        results = [layer(input) for input in inputs]
-    assert rows_run == [8, 16, 16, 16]
-    for result, input in zip(results, inputs, strict=True):
-        torch.testing.assert_close(result, plain_linear(input, layer.weight, layer.bias))
-    with kernels.faster_linears(layer):  # where gradients are wanted, nothing is
-        layer(inputs[1]).sum().backward()
-    assert rows_run[-1] == 1
-    assert layer.weight.grad is not None
-
-
-@pytest.mark.parametrize("bias", [True, False])
 def test_gradients_are_those_of_float64(onednn, bias):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(200, 300, bias=bias), nn.GELU(), nn.Linear(300, 100, bias=bias))

@@ -8,7 +8,8 @@ from tests.backends.test_engine import brute_force, random_text
 from tests.backends.tiny import PACKED, char_tokenizer, tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 
-from stillmark.backends import wanted
+from stillmark.backends import packed_check, wanted
+from stillmark.backends.packed import PackedModel, PassPlan
 from stillmark.backends.transformers import TransformersBackend
 from stillmark.backends.work import Work
 from stillmark.compute.shapes import shape_from_config
@@ -27,7 +28,10 @@ def letters_after_long_items() -> list[tuple[str, str]]:
 @pytest.mark.parametrize("model_type", PACKED)
 def test_long_items_have_the_models_own_likelihoods(model_type):
     model, tokenizer = tiny_model(model_type), char_tokenizer()
-    backend, requests = TransformersBackend(model, tokenizer), letters_after_long_items()
+    backend = TransformersBackend(
+        model, tokenizer, max_batch_tokens=160
+    )  # so that items run after their prefix
+    requests = letters_after_long_items()
     assert backend.path_reason is None
     for result, request in zip(backend.loglikelihood(requests), requests, strict=True):
         total, is_greedy = brute_force(model, tokenizer, *request)
@@ -49,6 +53,32 @@ def test_flops_are_those_that_torch_counts(model_type):
     without_pairs = Work(positions=work.positions, scored=work.scored, spared_products=work.spared_products)
     assert linear == without_pairs.flops(shape_from_config(model.config.to_dict()))
     assert (work.spared_products > 0) == (model_type != "gpt2")  # its linear layers are of another class
+
+
+def test_the_trial_leaves_tokens_out_in_the_prefix_and_after_it(monkeypatch):
+    """Else it would hold nothing of this to the model's own log-likelihoods."""
+    depths, logits = [], PackedModel.logits
+
+    def noted(self, tokens, positions, at, plan):
+        if isinstance(plan, PassPlan) and 0 < len(at) <= wanted.MAX_SHARE * len(tokens):
+            depths.append(plan._step.depth)
+        return logits(self, tokens, positions, at, plan)
+
+    monkeypatch.setattr(PackedModel, "logits", noted)
+    monkeypatch.setattr(
+        packed_check, "_written_greedily", lambda packed, prompts, limits: [()] * len(prompts)
+    )
+    TransformersBackend(tiny_model("llama"), char_tokenizer())
+    assert min(depths) == 0
+    assert max(depths) > 0
+
+
+def test_adapters_are_left_as_they_are():
+    """Their weights are not among the model's own, of which FLOPs are counted."""
+    peft = pytest.importorskip("peft")
+    adapted = peft.get_peft_model(tiny_model("llama"), peft.LoraConfig(target_modules=["q_proj", "up_proj"]))
+    layer = adapted.get_base_model().model.layers[-1]
+    assert wanted.last_layer_modules(adapted.get_base_model()) == [layer.self_attn.o_proj]
 
 
 def test_a_layer_that_is_not_the_last_is_found_out(monkeypatch):

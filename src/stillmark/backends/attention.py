@@ -79,7 +79,7 @@ def attend_shared(
     """Attention of all tokens to the same keys: output [H, T, D] and log-sum-exp [H, T]."""
     (num_heads, num_tokens, _), num_kv_heads = query_HTD.shape, len(key_KSD)
     in_groups = query_HTD.unflatten(0, (num_kv_heads, -1))
-    if _suits_heads_alone(query_HTD) and softcap is None:  # queries and output stay where they lie
+    if _suits_heads_alone(query_HTD, value_KSD) and softcap is None:  # queries and output stay where they lie
         key, value = (_for_heads(states, in_groups.shape[1]) for states in (key_KSD, value_KSD))
         mask = None if mask_TS is None else mask_TS[None, None]
         output, lse = attend_block(in_groups, key, value, mask_NKQS=mask, scaling=scaling)
@@ -92,8 +92,13 @@ def attend_shared(
     return output.reshape(num_heads, num_tokens, -1), lse.reshape(num_heads, num_tokens)
 
 
-def _suits_heads_alone(query_HTD: torch.Tensor) -> bool:
-    return has_cpu_kernels(query_HTD) and query_HTD.shape[1] >= MIN_QUERIES_A_HEAD and not is_onednn_faster()
+def _suits_heads_alone(query_HTD: torch.Tensor, value_KSD: torch.Tensor) -> bool:
+    return (
+        has_cpu_kernels(query_HTD)
+        and query_HTD.shape[1] >= MIN_QUERIES_A_HEAD
+        and query_HTD.shape[2] == value_KSD.shape[2]
+        and not is_onednn_faster()
+    )
 
 
 def _for_heads(states_KSD: torch.Tensor, num_groups: int) -> torch.Tensor:

@@ -1,12 +1,9 @@
-"""Matrix products in float32 on CPUs, by the faster of the two libraries that PyTorch carries, at its better sizes.
+"""Matrix products in float32 on CPUs, by the faster of the two libraries that PyTorch carries.
 
 `torch.nn.functional.linear` uses MKL, which keeps to AVX2 on processors that are not Intel's. oneDNN, in the
 same wheel, uses all that the processor has: 250 against 110 GFLOP/s on one core of an AMD EPYC (Zen 5), 576 by
 1536 weights, 300 tokens. Which one is faster here is measured once a process; both are float32 throughout. Training
 that goes on in another process does so bit for bit where the choice is the same, as it is where it is clear.
-
-On some processors MKL takes longer for 15 rows than for 16 (for 11 as well: 36 against 20 ms a vocabulary head of
-SmolLM2, on an Intel Xeon with AVX-512). There, such products get rows of zeros, as a kernel pads its tiles.
 """
 
 import time
@@ -22,8 +19,6 @@ from torch.autograd.function import once_differentiable
 MIN_TOKENS = 4
 MIN_PRODUCTS = 1_500_000  # multiply-adds under which starting oneDNN costs more than it gains
 ROUNDS = 9  # of about a millisecond a library
-SLOW_ROWS = range(9, 16)
-FAST_ROWS = 16
 MIN_SPEEDUP = 1.3  # far from 1, so that noise does not change the choice (and the rounding) between runs
 
 
@@ -48,17 +43,6 @@ def is_onednn_faster() -> bool:
         return mkl > MIN_SPEEDUP * onednn
 
 
-@cache
-def is_padding_faster() -> bool:
-    """Whether MKL multiplies 16 rows in clearly less time than 15 on this machine."""
-    with torch.inference_mode():
-        slow, fast, weight = torch.ones(SLOW_ROWS[-1], 512), torch.ones(FAST_ROWS, 512), torch.ones(1536, 512)
-        slow_seconds, fast_seconds = _best_seconds_in_turns(
-            lambda: nn.functional.linear(slow, weight), lambda: nn.functional.linear(fast, weight)
-        )
-    return slow_seconds > MIN_SPEEDUP * fast_seconds
-
-
 def product(first_MK: torch.Tensor, second_KN: torch.Tensor) -> torch.Tensor:
     """first @ second, by the faster library, outside autograd. `first` lies by rows, else oneDNN copies it."""
     num_products = first_MK.numel() * second_KN.shape[1]
@@ -70,17 +54,16 @@ def product(first_MK: torch.Tensor, second_KN: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def faster_linears(model: nn.Module) -> Iterator[None]:
-    """Within, the model's float32 linear layers on the CPU use the faster library, backwards too, or its better
-    sizes. Its weights are not copied.
+    """Within, the model's float32 linear layers on the CPU use the faster library, backwards too. Its weights are
+    not copied.
     """
     linears = [module for module in model.modules() if _is_plain_linear(module)]
-    if not linears or not (is_onednn_faster() or is_padding_faster()):
+    if not linears or not is_onednn_faster():
         yield
         return
-    forward_of = _onednn_forward_of if is_onednn_faster() else _padded_forward_of
     try:
         for module in linears:
-            module.forward = forward_of(module)
+            module.forward = _forward_of(module)
         yield
     finally:
         for module in linears:
@@ -98,21 +81,7 @@ def _is_plain_linear(module: nn.Module) -> bool:
     )
 
 
-def _padded_forward_of(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    width = module.weight.shape[1]
-
-    def forward(input: torch.Tensor) -> torch.Tensor:
-        num_rows = input.numel() // width
-        if num_rows not in SLOW_ROWS or torch.is_grad_enabled():
-            return nn.functional.linear(input, module.weight, module.bias)
-        rows = nn.functional.pad(input.reshape(num_rows, width), (0, 0, 0, FAST_ROWS - num_rows))
-        output = nn.functional.linear(rows, module.weight, module.bias)[:num_rows]
-        return output.unflatten(0, input.shape[:-1])
-
-    return forward
-
-
-def _onednn_forward_of(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+def _forward_of(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     num_weights, width = module.weight.numel(), module.weight.shape[1]
 
     def forward(input: torch.Tensor) -> torch.Tensor:

@@ -68,7 +68,6 @@ class PackedModel:
         self.model = model
         self.device = model.device
         self.windows: dict[int, int | None] = {}  # of each layer, as last asked for
-        self.rows = WantedRows(model)
         self.work = Work()  # of all passes so far
         self._plan: AttentionPlan | None = None
         parameters = inspect.signature(model.forward).parameters
@@ -76,6 +75,7 @@ class PackedModel:
             raise CannotPackError("the model class does not take attention functions")
         if not {"position_ids", "logits_to_keep"} <= set(parameters):
             raise CannotPackError("the model's forward takes no position_ids or logits_to_keep")
+        self.rows = WantedRows(model)
         modules = [module.config for module in model.modules() if hasattr(module, "config")]
         self._configs = list({id(c): c for c in modules if hasattr(c, "_attn_implementation")}.values())
 

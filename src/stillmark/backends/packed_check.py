@@ -81,8 +81,9 @@ def _worst_difference(packed: PackedModel, vocab_size: int) -> float:
         max_tokens=16, max_wanted=16, group_tokens=8, pairs_per_position=1 << 30, positions_per_pass=0
     )
     prompts = [prefix + branch for branch in branches]
-    num_unscored = 3
-    pairs = [(prompt[:num_unscored], prompt[num_unscored:]) for prompt in prompts]
+    # Some tokens of the prefix and of the branches are not wanted, so that the last layer leaves them out (wanted.py)
+    num_unscored = (5, 8, 10)
+    pairs = [(prompt[:count], prompt[count:]) for prompt, count in zip(prompts, num_unscored, strict=True)]
     scored = packed_logprobs(packed, pairs, limits)
     # Passes that end within a node were tried by scoring: to write takes few, as each reads all the weights
     written = _written_greedily(packed, prompts, replace(limits, max_tokens=32, group_tokens=16))
@@ -90,8 +91,9 @@ def _worst_difference(packed: PackedModel, vocab_size: int) -> float:
         packed.model, [prompt + new for prompt, new in zip(prompts, written, strict=True)]
     )
     worst = 0.0
-    for prompt, new, row, logprobs_TV in zip(prompts, written, scored, plain, strict=True):
-        at = range(num_unscored, len(prompt))
+    for (start, scored_ids), new, row, logprobs_TV in zip(pairs, written, scored, plain, strict=True):
+        prompt = start + scored_ids
+        at = range(len(start), len(prompt))
         expected = sum(logprobs_TV[index - 1, prompt[index]].item() for index in at)
         # A NaN on either side has to count as a difference
         difference = abs(row.loglikelihood - expected) / len(at)

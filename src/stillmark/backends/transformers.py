@@ -152,8 +152,8 @@ class TransformersBackend:
         else:
             with torch.inference_mode():
                 self.path_reason = reason_not_to_pack(packed)
-                if self.path_reason is not None and packed.rows.modules:  # perhaps its last layer is another
-                    packed.rows.modules.clear()
+                if self.path_reason is not None and packed.rows.spared_products:
+                    packed.rows.modules.clear()  # perhaps its last layer is another one
                     self.path_reason = reason_not_to_pack(packed)
             if self.path_reason is None:
                 return packed

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-MAX_SHARE = 0.75  # of positions wanted, from which to gather and scatter them saves nothing to speak of
-FEED_FORWARD_NAMES = ("mlp", "feed_forward")
-PROJECTION_NAMES = ("q_proj", "o_proj")
+MAX_SHARE = 0.9  # of positions wanted, from which to gather and scatter them saves nothing to speak of
+NAMES = ("mlp", "feed_forward", "self_attn.q_proj", "self_attn.o_proj")  # within a layer
 
 
 class WantedRows:
@@ -39,12 +38,13 @@ class WantedRows:
             yield
         finally:
             for module, forward in zip(self.modules, before, strict=True):
-                module.__dict__.pop("forward")
+                module.__dict__.pop("forward", None)
                 if forward is not None:
                     module.forward = forward
 
     def _forward_of(self, module: nn.Module) -> Callable[..., Any]:
-        forward, num_weights = module.forward, sum(weight.numel() for weight in _matrices(module))
+        forward = module.forward
+        num_weights = sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
 
         def at_wanted(hidden: torch.Tensor, *rest: Any, **named: Any) -> Any:
             if self._wanted is None or rest or named:
@@ -57,8 +57,10 @@ class WantedRows:
 
 
 def last_layer_modules(model: nn.Module) -> list[nn.Module]:
-    """The modules of the last layer that only what is wanted needs; empty where the layers are not known."""
-    num_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    """The modules of the last layer that only what is wanted needs; empty where they are not known."""
+    config = model.config
+    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    num_layers = getattr(text_config, "num_hidden_layers", None)
     stacks = [
         module
         for module in model.modules()
@@ -66,16 +68,15 @@ def last_layer_modules(model: nn.Module) -> list[nn.Module]:
     ]
     if len(stacks) != 1:
         return []
-    children = {name.rpartition(".")[2]: child for name, child in stacks[0][-1].named_modules()}
-    named = [children[name] for name in (*FEED_FORWARD_NAMES, *PROJECTION_NAMES) if name in children]
-    return [module for module in named if _is_of_plain_layers(module)]
+    parts = dict(stacks[0][-1].named_modules())
+    return [parts[name] for name in NAMES if name in parts and _is_of_plain_layers(parts[name])]
 
 
 def _is_of_plain_layers(module: nn.Module) -> bool:
-    """Whether all its parameters are those of linear layers as they are, so that what it saves can be counted."""
-    holders = [part for part in module.modules() if part._parameters]
-    return bool(holders) and all(type(part) is nn.Linear for part in holders)
-
-
-def _matrices(module: nn.Module) -> list[torch.Tensor]:
-    return [part.weight for part in module.modules() if isinstance(part, nn.Linear)]
+    """Whether it is linear layers as they are, each used once, so that what is spared can be counted. Adapters, which
+    the model's own FLOPs leave out, and experts, of which not all run, come in lists.
+    """
+    parts = list(module.modules())
+    holders = [part for part in parts if part._parameters]
+    is_plain = bool(holders) and all(type(part) is nn.Linear for part in holders)
+    return is_plain and not any(isinstance(part, nn.ModuleList | nn.ModuleDict) for part in parts)

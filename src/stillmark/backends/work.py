@@ -7,7 +7,7 @@ from stillmark.compute.model_shape import ModelShape
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Token positions that went through the layers, through the vocabulary head, and pairs of query and key.
+    """Token positions that were given to the layers, to the vocabulary head, and pairs of query and key.
 
     The pairs are those of one layer, as they were multiplied: padding and masked ones (a sliding window's) included.
     """

@@ -164,10 +164,10 @@ def _top_k_block(
     # Summed without the kept tokens, not as 1 - their sum: the tail may be far below the rounding of 1.
     rest_R1 = rest_RV.sum(-1, keepdim=True).clamp_(min=1024 * torch.finfo(logits_RV.dtype).tiny)
     log_sum_R1 = kept_RK.exp().sum(-1, keepdim=True).add_(rest_R1).log_()
-    logp_RB = torch.cat([kept_RK, rest_R1.log()], dim=-1).sub_(log_sum_R1)
+    buckets_RB = torch.cat([kept_RK, rest_R1.log()], dim=-1).sub_(log_sum_R1)
     logq_RB = torch.cat([teacher.logq_LK, teacher.log_tail_L.unsqueeze(-1)], dim=-1)
-    value, gradient_RB = value_and_gradient(settings, logp_RB, logq_RB.to(logp_RB.dtype))
-    gradient_RB.mul_(scale)
+    value = value_and_gradient(settings, buckets_RB, logq_RB.to(buckets_RB.dtype))
+    gradient_RB = buckets_RB.mul_(scale)
     rest_RV.mul_(gradient_RB[:, -1:] / rest_R1).scatter_(-1, teacher.ids_LK, gradient_RB[:, :-1])
     return value
 

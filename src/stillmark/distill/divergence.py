@@ -134,58 +134,62 @@ def _log_mix(first_log_NV: torch.Tensor, second_log_NV: torch.Tensor, share: flo
 
 def value_and_gradient(
     settings: DivergenceSettings, student_NV: torch.Tensor, teacher_NV: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The divergence of each row and its gradient to the student's logits / T, from finite logits / T.
+) -> torch.Tensor:
+    """The divergence of each row, from finite logits / T; the student's become its gradient to them.
 
-    Written for speed: both inputs are overwritten. The columns may be a vocabulary, or buckets of one.
+    Written for speed: the teacher's are overwritten too. The columns may be a vocabulary, or buckets of one.
     """
     kind, beta, alpha = settings.effective_kind, settings.beta, settings.alpha
     p_NV, student_log_sum_N = softmax_and_log_sum(student_NV)
     q_NV, teacher_log_sum_N = softmax_and_log_sum(teacher_NV)
-    if kind in (
-        "forward_kl",
-        "reverse_kl",
-    ):  # log p and log q are never made: only their difference is needed
+    if kind in ("forward_kl", "reverse_kl"):  # only the difference of log p and log q is needed
         shift_N = student_log_sum_N - teacher_log_sum_N
         if kind == "forward_kl":
-            return _row_dot(q_NV, teacher_NV.sub_(student_NV)).add_(shift_N), p_NV.sub_(q_NV)
-        mean_N, gradient_NV = _centred(p_NV, student_NV.sub_(teacher_NV))
-        return mean_N.sub_(shift_N), gradient_NV
+            value_N = _row_dot(q_NV, teacher_NV.sub_(student_NV), scratch_NV=teacher_NV)
+            torch.sub(p_NV, q_NV, out=student_NV)
+            return value_N.add_(shift_N)
+        return _to_gradient(student_NV.sub_(teacher_NV), p_NV, scratch_NV=teacher_NV).sub_(shift_N)
     logp_NV = student_NV.sub_(student_log_sum_N.unsqueeze(-1))
     logq_NV = teacher_NV.sub_(teacher_log_sum_N.unsqueeze(-1))
     if kind == "total_variation":
-        difference = torch.sub(p_NV, q_NV, out=logp_NV)
-        value = difference.abs().sum(-1).mul_(0.5)
-        slope = difference.sign_().mul_(0.5)
-        return value, p_NV.mul_(slope.sub_(_row_dot(p_NV, slope).unsqueeze(-1)))
+        difference_NV = torch.sub(p_NV, q_NV, out=student_NV)
+        value_N = torch.abs(difference_NV, out=teacher_NV).sum(-1).mul_(0.5)
+        _to_gradient(difference_NV.sign_().mul_(0.5), p_NV, scratch_NV=teacher_NV)
+        return value_N
     # The mixtures. `tiny` keeps log(0) out where both underflow; each such entry is multiplied by 0.
     tiny = torch.finfo(p_NV.dtype).tiny
     if kind == "jsd":
-        log_m = torch.lerp(p_NV, q_NV, beta).clamp_(min=tiny).log_()
-        teacher_part = _row_dot(q_NV, logq_NV.sub_(log_m))
-        student_part, gradient = _centred(p_NV, logp_NV.sub_(log_m))
-        return beta * teacher_part + (1 - beta) * student_part, gradient.mul_(1 - beta)
+        log_m_NV = torch.lerp(p_NV, q_NV, beta).clamp_(min=tiny).log_()
+        teacher_part_N = _row_dot(q_NV, logq_NV.sub_(log_m_NV), scratch_NV=teacher_NV)
+        student_part_N = _to_gradient(logp_NV.sub_(log_m_NV), p_NV, scratch_NV=teacher_NV)
+        student_NV.mul_(1 - beta)
+        return beta * teacher_part_N + (1 - beta) * student_part_N
     if kind == "skew_kl":
         m_NV = torch.lerp(p_NV, q_NV, alpha).clamp_(min=tiny)
-        value = _row_dot(q_NV, logq_NV.sub_(m_NV.log()))
-        ratio = q_NV.div_(m_NV).mul_(alpha - 1)
-        return value, p_NV.mul_(ratio.sub_(_row_dot(p_NV, ratio).unsqueeze(-1)))
+        value_N = _row_dot(q_NV, logq_NV.sub_(m_NV.log()), scratch_NV=teacher_NV)
+        ratio_NV = torch.div(q_NV, m_NV, out=student_NV).mul_(alpha - 1)
+        _to_gradient(ratio_NV, p_NV, scratch_NV=teacher_NV)
+        return value_N
     m_NV = torch.lerp(q_NV, p_NV, alpha).clamp_(min=tiny)
-    ratio = logp_NV.sub_(m_NV.log())
-    value = _row_dot(p_NV, ratio)
-    slope = ratio.sub_(torch.div(p_NV, m_NV, out=m_NV).mul_(alpha))
-    return value, p_NV.mul_(slope.sub_(_row_dot(p_NV, slope).unsqueeze(-1)))
+    log_ratio_NV = logp_NV.sub_(m_NV.log())
+    value_N = _row_dot(p_NV, log_ratio_NV, scratch_NV=teacher_NV)
+    slope_NV = log_ratio_NV.sub_(torch.div(p_NV, m_NV, out=m_NV).mul_(alpha))
+    _to_gradient(slope_NV, p_NV, scratch_NV=teacher_NV)
+    return value_N
 
 
-def _centred(p_NV: torch.Tensor, slope_NV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """sum(p slope) of each row, and p (slope - that sum); both inputs are overwritten."""
-    mean = _row_dot(p_NV, slope_NV)
-    return mean, p_NV.mul_(slope_NV.sub_(mean.unsqueeze(-1)))
+def _to_gradient(slope_NV: torch.Tensor, p_NV: torch.Tensor, *, scratch_NV: torch.Tensor) -> torch.Tensor:
+    """sum(p slope) of each row; the slope becomes p (slope - that sum)."""
+    mean_N = _row_dot(p_NV, slope_NV, scratch_NV=scratch_NV)
+    slope_NV.sub_(mean_N.unsqueeze(-1)).mul_(p_NV)
+    return mean_N
 
 
-def _row_dot(first_NV: torch.Tensor, second_NV: torch.Tensor) -> torch.Tensor:
-    """The dot product of each pair of rows (einsum takes five times as long on a CPU)."""
-    return torch.linalg.vecdot(first_NV, second_NV)
+def _row_dot(first_NV: torch.Tensor, second_NV: torch.Tensor, *, scratch_NV: torch.Tensor) -> torch.Tensor:
+    """The dot product of each pair of rows, with the products in `scratch`, which may be either (einsum takes five
+    times as long on a CPU).
+    """
+    return torch.mul(first_NV, second_NV, out=scratch_NV).sum(-1)
 
 
 def softmax_and_log_sum(logits_NV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -135,8 +135,9 @@ def divergence_block(
     if temperature != 1.0:
         logits_RV.div_(temperature)
         teacher_RV.div_(temperature)
-    value, gradient_RV = value_and_gradient(settings, logits_RV, teacher_RV)
-    torch.mul(gradient_RV, settings.divergence_scale / temperature, out=logits_RV)
+    value = value_and_gradient(settings, logits_RV, teacher_RV)
+    if (scale := settings.divergence_scale / temperature) != 1.0:
+        logits_RV.mul_(scale)
     if hard_gradient_RV is not None:
         logits_RV.add_(hard_gradient_RV, alpha=weight)
     return value, cross_entropy
