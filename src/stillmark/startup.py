@@ -5,7 +5,7 @@ import ctypes
 import gc
 import sys
 
-YOUNG_OBJECTS = 20_000
+YOUNG_OBJECTS, YOUNG_LOOKS = 20_000, 100
 # mallopt's names for them, and its own limit of the first (malloc.h)
 MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES = -3, 32 * 2**20
 TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES = -1, 512 * 2**20
@@ -18,12 +18,13 @@ def start_process() -> None:
 
 
 def collect_seldom() -> None:
-    """From here on Python looks for cycles after 20,000 new objects rather than 700 (2,000 from Python 3.14 on).
+    """From here on Python looks for cycles after 20,000 new objects rather than 700 (2,000 from Python 3.14 on), and
+    among those that stayed after a hundred such looks rather than ten.
 
     Importing torch and transformers makes a million objects that stay, and looking at them over and over takes
     a tenth of the time from the start to the first item, or more (benchmarks/evaluation.md).
     """
-    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
+    gc.set_threshold(YOUNG_OBJECTS, YOUNG_LOOKS, gc.get_threshold()[2])
 
 
 def keep_freed_memory() -> None:
