@@ -30,7 +30,7 @@ from stillmark.backends.work import Work
 from stillmark.errors import UserError
 from stillmark.models.given import given_model, given_tokenizer
 
-DEFAULT_BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
+DEFAULT_BATCH_TOKENS = {"cpu": 1536, "cuda": 8192}
 MAX_LOGIT_ELEMENTS = 1 << 24  # of one pass: 64 MiB in float32
 MAX_ROWS = 512
 MIN_ROW_BYTES = 128 << 20
