@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from stillmark.backends import attention, packed
+from stillmark.backends import attention, pass_plan
 from stillmark.backends.kv_cache import PathCache
-from stillmark.backends.packed import AttentionCall, PassPlan
+from stillmark.backends.packed import AttentionCall
+from stillmark.backends.pass_plan import PassPlan
 from stillmark.backends.prefix import PassLimits, build_tree, plan_passes
 
 NUM_KV_HEADS, GROUPS, HEAD_SIZE, DEPTH = 2, 3, 16, 40
@@ -65,7 +66,7 @@ def test_causal_attention(num_rows):
 @pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize("is_tree", [True, False])
 def test_groups_after_a_path(monkeypatch, min_tokens_alone, window, softcap, is_tree):
-    monkeypatch.setattr(packed, "MIN_TOKENS_ALONE", min_tokens_alone)
+    monkeypatch.setattr(pass_plan, "MIN_TOKENS_ALONE", min_tokens_alone)
     torch.manual_seed(0)
     prefix = tuple(range(DEPTH))
     tails = [tuple(range(100 * n, 100 * n + length)) for n, length in enumerate((33, 50, 41), start=1)]

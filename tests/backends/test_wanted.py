@@ -9,7 +9,8 @@ from tests.backends.tiny import PACKED, char_tokenizer, tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from stillmark.backends import packed_check, wanted
-from stillmark.backends.packed import PackedModel, PassPlan
+from stillmark.backends.packed import PackedModel
+from stillmark.backends.pass_plan import PassPlan
 from stillmark.backends.transformers import TransformersBackend
 from stillmark.backends.work import Work
 from stillmark.compute.shapes import shape_from_config

@@ -15,7 +15,8 @@ import torch
 
 from stillmark.backends.decode_plan import DecodePlan
 from stillmark.backends.kv_cache import PathCache, RowCache, Segment
-from stillmark.backends.packed import PackedModel, PassPlan
+from stillmark.backends.packed import PackedModel
+from stillmark.backends.pass_plan import PassPlan
 from stillmark.backends.prefilled_states import StateSource
 from stillmark.backends.prefix import Node, Pass, PassLimits, TokenTree, build_tree, plan_passes
 from stillmark.backends.protocol import Sampling

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from stillmark.backends.kv_cache import PathCache
-from stillmark.backends.packed import PackedModel, PassPlan
+from stillmark.backends.packed import PackedModel
+from stillmark.backends.pass_plan import PassPlan
 from stillmark.backends.prefix import Pass, PassLimits, TokenTree, build_tree, plan_passes
 from stillmark.backends.tokens import TokenIds
 
