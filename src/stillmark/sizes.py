@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from stillmark.compute.flops import forward_flops, generate_flops, train_flops
+from stillmark.compute.flops import forward_flops, generate_flops, spared_prefill_flops, train_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.compute.shapes import shape_from_config
 from stillmark.errors import UserError
@@ -132,10 +132,10 @@ class Sizes:
         on_policy = self.study.arms[name].training.on_policy
         if on_policy is None:
             return 0
-        own = self.own_sample(name)
-        one = generate_flops(
-            self.shape(name), prompt_tokens=max(1, own.read - own.scored), new_tokens=own.scored
-        )
+        own, shape = self.own_sample(name), self.shape(name)
+        prompt_tokens = max(1, own.read - own.scored)
+        one = generate_flops(shape, prompt_tokens=prompt_tokens, new_tokens=own.scored)
+        one -= spared_prefill_flops(shape, prompt_tokens=prompt_tokens)
         return round(self.num_samples(name) * on_policy.fraction / on_policy.reuse * one)
 
     def generation_flops(self, name: str) -> int:

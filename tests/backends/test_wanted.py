@@ -13,6 +13,7 @@ from stillmark.backends.packed import PackedModel
 from stillmark.backends.pass_plan import PassPlan
 from stillmark.backends.transformers import TransformersBackend
 from stillmark.backends.work import Work
+from stillmark.compute.flops import spared_prefill_flops
 from stillmark.compute.shapes import shape_from_config
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own
@@ -54,6 +55,16 @@ def test_flops_are_those_that_torch_counts(model_type):
     without_pairs = Work(positions=work.positions, scored=work.scored, spared_products=work.spared_products)
     assert linear == without_pairs.flops(shape_from_config(model.config.to_dict()))
     assert (work.spared_products > 0) == (model_type != "gpt2")  # its linear layers are of another class
+
+
+def test_what_is_spared_of_one_prompt_is_as_predicted():
+    model = tiny_model("llama")
+    backend = TransformersBackend(model, char_tokenizer())
+    before = backend._packed.work
+    backend.loglikelihood([("a prompt of 23 letters.", "A")])
+    spared = (backend._packed.work - before).spared_products
+    shape = shape_from_config(model.config.to_dict())
+    assert 2 * spared == spared_prefill_flops(shape, prompt_tokens=23) > 0
 
 
 def test_the_trial_leaves_tokens_out_in_the_prefix_and_after_it(monkeypatch):

@@ -171,7 +171,7 @@ def test_counted_flops_are_those_that_torch_counts(
     tokens, prompts come after the prefix that they share, and in groups padded to one length.
     """
     monkeypatch.setattr(attention, "has_cpu_kernels", lambda states: False)
-    monkeypatch.setattr("stillmark.backends.packed.causal_block", lambda *args, **options: None)
+    monkeypatch.setattr("stillmark.backends.pass_plan.causal_block", lambda *args, **options: None)
     run = training(fraction=0.7)
     with evaluating(run.model):
         run.source._backend = TransformersBackend(

@@ -26,8 +26,11 @@ __all__ = [
     "forward_flops",
     "generate_flops",
     "prefill_flops",
+    "spared_prefill_flops",
     "train_flops",
 ]
+
+SPARED_NAMES = ("q_proj", "o_proj", "gate_proj", "up_proj", "gate_up_proj", "down_proj")
 
 
 def forward_flops(
@@ -115,6 +118,14 @@ def generate_flops(shape: ModelShape, *, prompt_tokens: int, new_tokens: int) ->
         return 0
     prefill = prefill_flops(shape, prompt_tokens=prompt_tokens)
     return prefill + decode_flops(shape, prompt_tokens=prompt_tokens, new_tokens=new_tokens)
+
+
+def spared_prefill_flops(shape: ModelShape, *, prompt_tokens: int) -> int:
+    """What our engine leaves out of a prefill, at every token but the last (backends/wanted.py): the last layer's plain
+    feed-forward, and its projections of queries and outputs.
+    """
+    spared = sum(m.matmul_params for m in shape.layers[-1].matmuls if m.name in SPARED_NAMES)
+    return 2 * spared * (prompt_tokens - 1)
 
 
 def check_tokens(**counts: int) -> None:
