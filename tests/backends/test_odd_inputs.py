@@ -54,6 +54,19 @@ def test_a_long_sequence_does_not_change_a_short_one_beside_it():
     assert [reply.text for [reply] in replies] == [greedy(model, tokenizer, p, 8) for p in prompts]
 
 
+@pytest.mark.parametrize("model_type", ["xlm-roberta", "bert"])
+def test_an_encoder_is_not_scored_as_if_it_were_causal(model_type):
+    """transformers loads one as a causal model unless its config says `is_decoder`, and it sees the answer."""
+    encoder = TransformersBackend(tiny_model(model_type), char_tokenizer())
+    with pytest.raises(UserError, match="is no causal model"):
+        encoder.loglikelihood([("abc", "d")])
+    model = tiny_model(model_type, is_decoder=True)
+    [result] = TransformersBackend(model, char_tokenizer()).loglikelihood([("abc", "d")])
+    assert result.loglikelihood == pytest.approx(
+        brute_force(model, char_tokenizer(), "abc", "d")[0], abs=1e-3
+    )
+
+
 def test_a_prompt_of_one_token_where_transformers_cache_is_wrong():
     """RecurrentGemma's own cached `generate` is not its own forward pass after one token (transformers 5.24)."""
     options = {"lru_width": 32, "attention_window_size": 8}

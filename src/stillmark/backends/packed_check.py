@@ -87,7 +87,7 @@ def _worst_difference(packed: PackedModel, vocab_size: int) -> float:
     scored = packed_logprobs(packed, pairs, limits)
     # Passes that end within a node were tried by scoring: to write takes few, as each reads all the weights
     written = _written_greedily(packed, prompts, replace(limits, max_tokens=32, group_tokens=16))
-    plain = _plain_logprobs(
+    plain = plain_logprobs_of_all(
         packed.model, [prompt + new for prompt, new in zip(prompts, written, strict=True)]
     )
     worst = 0.0
@@ -118,7 +118,7 @@ def _written_greedily(
 
 def greedy_loss(model: Any, prompt: tuple[int, ...], written: Sequence[int]) -> float:
     """How much less likely (nats) a written token is than the best of the model's plain forward pass, at worst."""
-    [logprobs_TV] = _plain_logprobs(model, [prompt + tuple(written)])
+    [logprobs_TV] = plain_logprobs_of_all(model, [prompt + tuple(written)])
     return _loss_of_greedy(logprobs_TV[len(prompt) - 1 :], written)
 
 
@@ -130,7 +130,7 @@ def _loss_of_greedy(logprobs_TV: torch.Tensor, written: Sequence[int]) -> float:
     return worst
 
 
-def _plain_logprobs(model: Any, sequences: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
+def plain_logprobs_of_all(model: Any, sequences: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
     """Log p [T, V] of each sequence, from one pass of the model's own over rows that are padded on the right:
     where packing holds, no token sees what comes after it."""
     longest = max(map(len, sequences))

@@ -1,7 +1,11 @@
-"""Does transformers' own `generate` give this model's own greedy tokens, with a cache and in batches?
+"""What the plain path takes for granted of a model, tried once on a few tokens.
 
-It does not for every class: in 5.24, RWKV's rows change one another in a batch, and RecurrentGemma's cache is wrong
-after a prompt of one token. So it is tried once a model on a few tokens, and what does not hold is not used.
+Does transformers' own `generate` give the model's own greedy tokens, with a cache and in batches? It does not for every
+class: in 5.24, RWKV's rows change one another in a batch, and RecurrentGemma's cache is wrong after a prompt of one
+token. What does not hold is not used.
+
+And do its logits depend on earlier tokens alone? Those of an encoder do not, which transformers loads as a causal model
+all the same (XLM-RoBERTa without `is_decoder`): it would read the answer before it is asked how likely that is.
 """
 
 from typing import Any
@@ -9,7 +13,7 @@ from typing import Any
 import torch
 
 from stillmark.backends.decoding import PromptRows
-from stillmark.backends.packed_check import TOLERANCE_NATS, greedy_loss
+from stillmark.backends.packed_check import TOLERANCE_NATS, greedy_loss, plain_logprobs_of_all
 from stillmark.backends.plain import PlainWays, plain_generate
 from stillmark.backends.protocol import Sampling
 from stillmark.backends.sampling import UniformStream
@@ -34,10 +38,34 @@ def ways_that_hold(model: Any, max_rows: int, *, num_positions: int | None) -> P
     )
 
 
+def must_be_causal(model: Any, *, num_positions: int | None) -> None:
+    """Raises UserError where log p of a token changes with the tokens that come after it."""
+    vocab_size = _vocab_size(model)
+    length, step = 17 if num_positions is None else min(17, num_positions), max(1, vocab_size // 41)
+    num_same = length // 2
+    # Two passes of one shape, so that a causal model's numbers are the same to the last bits in any dtype
+    passes = [
+        tuple((index if index < num_same else index + shift) * step % vocab_size for index in range(length))
+        for shift in (3, 11)
+    ]
+    first_TV, second_TV = (plain_logprobs_of_all(model, [ids])[0][:num_same] for ids in passes)
+    differences_TV = torch.where(first_TV == second_TV, 0.0, first_TV - second_TV)  # both may be -inf
+    worst = max((abs(difference) for difference in differences_TV.flatten().tolist()), default=0.0)
+    if worst > TOLERANCE_NATS.get(model.dtype, 0.0):
+        raise UserError(
+            f"{type(model).__name__} is no causal model: what follows a token changes its log p by {worst:.3g} nats",
+            "load a causal language model; for an encoder trained as a decoder, set is_decoder in its config.json",
+        )
+
+
+def _vocab_size(model: Any) -> int:
+    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
+    return int(config.vocab_size)
+
+
 def _worst_loss(model: Any, way: PlainWays, num_positions: int | None) -> float:
     """How much less likely (nats) a token of a greedy reply is than the model's best, at worst."""
-    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
-    vocab_size = int(config.vocab_size)
+    vocab_size = _vocab_size(model)
     longest = 17 if num_positions is None else max(1, min(17, num_positions - NUM_TOKENS))
     step = max(1, vocab_size // 41)
     prompts = [

@@ -18,7 +18,7 @@ from stillmark.backends.decoding import DecodeLimits, Decoder, PromptRows
 from stillmark.backends.packed import CannotPackError, PackedModel
 from stillmark.backends.packed_check import reason_not_to_pack
 from stillmark.backends.plain import PlainWays, plain_generate, plain_logprobs
-from stillmark.backends.plain_check import ways_that_hold
+from stillmark.backends.plain_check import must_be_causal, ways_that_hold
 from stillmark.backends.prefix import PassLimits
 from stillmark.backends.protocol import Loglikelihood, Reply, Sampling, StopReason
 from stillmark.backends.rotary import steady_positions
@@ -70,6 +70,7 @@ class TransformersBackend:
         self._steady_positions = steady_positions(model)
         self.path_reason: str | None = "asked for" if path == "plain" else None  # why rows are not packed
         self._packed = None if path == "plain" else self._pack(is_forced=path == "packed")
+        self._is_known_causal = self._packed is not None
 
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[list[Reply]]:
         """For each prompt, `sampling.num_samples` replies, in the prompts' order.
@@ -169,6 +170,9 @@ class TransformersBackend:
     def _scored(self, pairs: Sequence[tuple[TokenIds, TokenIds]], *, are_steady: bool) -> list[Scored]:
         if not pairs:
             return []
+        if not self._is_known_causal:
+            must_be_causal(self.model, num_positions=self._steady_positions)
+            self._is_known_causal = True
         if not are_steady:  # each by itself
             return plain_logprobs(self.model, pairs, max_batch_tokens=1)
         if self._packed is not None:
