@@ -14,7 +14,8 @@ docs:
 	python docs/generate.py --check
 
 test:
-	pytest
+	pytest -n 2 --dist worksteal
 
+# One after the other: some of them measure
 slow:
 	pytest -m slow

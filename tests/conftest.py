@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from stillmark.startup import start_process
+
 ROOT = Path(__file__).parent.parent
 TINY = ROOT / "studies" / "tiny.yaml"
 CACHE = tempfile.TemporaryDirectory(prefix="stillmark-cache-")  # tests leave the user's own as it is
 atexit.register(CACHE.cleanup)
 os.environ["STILLMARK_CACHE"] = CACHE.name
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and their models are small
+start_process()
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
 
 def stillmark(*arguments: str | Path) -> list[str]:
