@@ -11,8 +11,8 @@ PARAGRAPHS = [
 ]
 
 
-def write_given_model(folder: Path, *, seed: int = 0, hidden_size: int = 32) -> Path:
-    """A Hugging Face directory: a Llama with tied embeddings and random weights, and a BPE tokenizer of 300 tokens."""
+def write_given_model(folder: Path, *, seed: int = 0, hidden_size: int = 32, vocab_size: int = 300) -> Path:
+    """A Hugging Face directory: a Llama with tied embeddings and random weights, and a BPE tokenizer of so many tokens."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -21,7 +21,7 @@ def write_given_model(folder: Path, *, seed: int = 0, hidden_size: int = 32) -> 
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=["<eos>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        vocab_size=vocab_size, special_tokens=["<eos>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )  # fmt: skip
     tokenizer.train_from_iterator(PARAGRAPHS, trainer)
@@ -30,7 +30,7 @@ def write_given_model(folder: Path, *, seed: int = 0, hidden_size: int = 32) -> 
     )
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=300, hidden_size=hidden_size, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=vocab_size, hidden_size=hidden_size, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
         intermediate_size=2 * hidden_size, tie_word_embeddings=True, bos_token_id=None, eos_token_id=0, pad_token_id=0,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)

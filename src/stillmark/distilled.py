@@ -25,7 +25,7 @@ def distil(request: DistillRequest, *, epochs: float, out: Path, write_gguf: boo
         raise UserError(f"epochs is {epochs}, but must be above 0")
     processes = Processes.launched()
     study = processes.from_first(lambda: budgeted_study(request, epochs))
-    run_study(study, study.model_dump_json(indent=2), out)
+    run_study(study, study.model_dump_json(indent=2, exclude_defaults=True), out)
     if not processes.is_first:
         return None
     store = Store.open(out)
@@ -59,6 +59,6 @@ def budgeted_study(request: DistillRequest, epochs: float) -> Study:
     """The request as a study that reads the data so many times, with what its models and files were found to be."""
     unbudgeted = resolve(distill_study(request, train_flops=1.0))
     sizes = Sizes(unbudgeted)
-    num_sequences = resolved(unbudgeted.tasks["data"], "data").train_sequences
+    num_sequences = resolved(unbudgeted, "student").train_sequences
     study = distill_study(request, train_flops=epochs * num_sequences * float(sizes.sample_flops("student")))
     return study.model_copy(update={"models": unbudgeted.models, "tasks": unbudgeted.tasks})

@@ -23,7 +23,7 @@ from stillmark.profile_plan import (
     refuse_impossible_profiles,
 )
 from stillmark.records import canonical
-from stillmark.sizes import Sizes, resolved, with_controls, with_variants
+from stillmark.sizes import Sizes, compared, resolved, with_controls, with_variants
 from stillmark.study.profile import Profile
 from stillmark.study.recipe import Recipe
 from stillmark.study.schema import GivenModel, PrunedModel, QuantisedArm, Study, Text
@@ -107,6 +107,15 @@ class Plan:
             visit(name)
         return order
 
+    def is_judged(self, arm: str) -> bool:
+        """Whether the arm's distributions are compared with the judge's: both must be over the same tokens, and
+        llama.cpp hands over the probability of a token and not of all."""
+        return (
+            self.judge is not None
+            and not isinstance(self.study.arms[arm], QuantisedArm)
+            and self.study.reader_of(arm) == self.study.reader_of(self.judge)
+        )
+
     @cached_property
     def judge(self) -> str | None:
         """The teacher that a text study's models are compared with (KL): its first; None in a study of questions."""
@@ -119,13 +128,14 @@ class Plan:
     def config(self, arm: str) -> dict[str, Any]:
         return self.sizes.config(arm)
 
-    def task_key(self, name: str) -> dict[str, Any]:
-        """The settings of a task that training depends on."""
+    def task_key(self, arm: str) -> dict[str, Any]:
+        """The settings of an arm's task that training depends on."""
+        name = self.study.task_of(arm)
         spec = self.study.tasks[name]
         if isinstance(spec, Text):
             return {
                 "kind": spec.kind,
-                **resolved(spec, name).model_dump(exclude_defaults=True),
+                **resolved(self.study, arm).model_dump(exclude_defaults=True),
                 "context": spec.context_tokens,
             }
         return self.tasks[name].training_key()
@@ -182,11 +192,7 @@ class Plan:
         return self._add("adopt", name, seed, inputs, [], flops=0, tokens=0)
 
     def _add_training(self, name: str, seed: int) -> str:
-        arm, recipe, task_name = (
-            self.study.arms[name],
-            self.study.arms[name].training,
-            self.study.task_of(name),
-        )
+        arm, recipe = self.study.arms[name], self.study.arms[name].training
         needs, capture = [], None
         if arm.teacher and recipe.text == "traces":
             self.generate_keys[name, seed] = self._add_generation(name, seed)
@@ -202,8 +208,10 @@ class Plan:
             said["hidden_states"] = recipe.hidden_states.model_dump()
         inputs = {
             "seed": seed, "model": self.config(name), "recipe": said,
-            "task": self.task_key(task_name), "teacher": bool(arm.teacher), "base": bool(arm.base),
+            "task": self.task_key(name), "teacher": bool(arm.teacher), "base": bool(arm.base),
         }  # fmt: skip
+        if recipe.loss == "uld" and self.study.is_text:
+            inputs["compared"] = compared(self.study, name).model_dump()
         if isinstance(spec, PrunedModel):
             inputs["pruned"] = spec.model_dump()
         if isinstance(spec, GivenModel):
@@ -221,7 +229,7 @@ class Plan:
         traces, lengths = arm.training.traces, self.sizes.lengths[self.study.task_of(name)]
         inputs = {
             "seed": seed, "traces": traces.model_dump(exclude={"max_per_prompt"}),
-            "task": self.task_key(self.study.task_of(name)),
+            "task": self.task_key(name),
         }  # fmt: skip
         num_traces = traces.prompts * traces.samples_per_prompt
         tokens = num_traces * (lengths.prompt + lengths.response["solutions"])
@@ -230,14 +238,14 @@ class Plan:
 
     def _add_capture(self, name: str, seed: int) -> str:
         """The teacher reads the training text and its logits are kept: once for all arms that ask for the same."""
-        arm, task_name = self.study.arms[name], self.study.task_of(name)
+        arm = self.study.arms[name]
         assert arm.teacher is not None, name
         assert arm.training.logit_cache is not None, name
         inputs = {
-            "task": self.task_key(task_name), "split": "train", "temperature": arm.training.temperature,
+            "task": self.task_key(name), "split": "train", "temperature": arm.training.temperature,
             "logit_cache": arm.training.logit_cache.model_dump(),
         }  # fmt: skip
-        tokens = resolved(self.study.tasks[task_name], task_name).train_tokens
+        tokens = resolved(self.study, name).train_tokens
         return self._add("capture", arm.teacher, seed, inputs, [self.train_keys[arm.teacher, seed]],
                          flops=self.sizes.capture_flops(name), tokens=tokens)  # fmt: skip
 
@@ -245,7 +253,7 @@ class Plan:
         task_name = self.study.task_of(name)
         spec = self.study.tasks[task_name]
         arm = self.study.arms[name]
-        inputs: dict[str, Any] = {"task": self.task_key(task_name), "checkpoint": checkpoint}
+        inputs: dict[str, Any] = {"task": self.task_key(name), "checkpoint": checkpoint}
         if isinstance(arm, QuantisedArm):
             inputs |= {"engine": "llamacpp", "format": arm.format}
         if isinstance(spec, Text):
@@ -266,12 +274,8 @@ class Plan:
         )  # fmt: skip
 
     def _add_text_evaluation(self, name: str, seed: int, train_key: str, inputs: dict[str, Any]) -> None:
-        """How surprised a checkpoint is by the held-out sequences, and how far from the judge.
-
-        llama.cpp hands over the probability of a token and not of all, so a quantised arm has no divergence.
-        """
-        task_name = self.study.task_of(name)
-        found = resolved(self.study.tasks[task_name], task_name)
+        """How surprised a checkpoint is by the held-out sequences, and how far from the judge."""
+        found = resolved(self.study, name)
         needs = [train_key]
 
         def reading_flops(arm: str) -> int:
@@ -279,7 +283,7 @@ class Plan:
             scored = round(found.test_loss_tokens / found.test_sequences)
             return found.test_sequences * forward_flops(self.shape(arm), tokens=mean, scored_tokens=scored)
 
-        if self.judge and "format" not in inputs:
+        if self.judge and self.is_judged(name):
             judged = {"task": inputs["task"], "split": "test"}
             needs.append(self._add("capture", self.judge, seed, judged, [self.train_keys[self.judge, seed]],
                                    flops=reading_flops(self.judge), tokens=found.test_tokens))  # fmt: skip

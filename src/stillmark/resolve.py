@@ -8,6 +8,7 @@ from typing import Any
 
 from stillmark.benchmark_plan import label_of
 from stillmark.distill.corpus import read_corpus
+from stillmark.distill.objective_uld import compared_text
 from stillmark.distill.vocabulary import vocabulary_sha256
 from stillmark.errors import UserError
 from stillmark.evaluate.engines import open_model
@@ -30,22 +31,45 @@ def resolve(study: Study) -> Study:
     found = study.model_copy(update={"models": models})
     if not study.is_text:
         return found
-    given = found.first_given
-    tokenizer = given_tokenizer(given.checkpoint, given.revision)
-    require_one_tokenizer(found, tokenizer)
+    tokenizers = {
+        name: given_tokenizer(spec.checkpoint, spec.revision)
+        for name, spec in models.items()
+        if isinstance(spec, GivenModel)
+    }
+    found = with_vocabularies(found, tokenizers)
     tasks = {}
     for name, spec in study.tasks.items():
         assert isinstance(spec, Text), name
-        assert given.config is not None, name
-        plain = spec.model_copy(update={"resolved": None})
-        corpus = read_corpus(plain, tokenizer, questions_of(study.benchmarks))
-        facts = corpus.resolved(int(given.config["vocab_size"]))
-        if spec.resolved is not None and spec.resolved != facts:
+        facts = resolved_text(found, name, spec, tokenizers)
+        if any(getattr(spec, part) not in (None, {}, fact) for part, fact in facts.items()):
             raise UserError(f"tasks.{name}: its files are not those that `resolved` pins",
                             hint="restore the files, or remove `resolved`")  # fmt: skip
-        tasks[name] = spec.model_copy(update={"resolved": facts})
-    benchmarks = resolved_benchmarks(study.benchmarks, tokenizer) if study.benchmarks else None
+        tasks[name] = spec.model_copy(update=facts)
+    first = next(iter(tokenizers.values()))
+    benchmarks = resolved_benchmarks(study.benchmarks, first) if study.benchmarks else None
     return found.model_copy(update={"tasks": tasks, "benchmarks": benchmarks})
+
+
+def resolved_text(study: Study, task: str, spec: Text, tokenizers: Mapping[str, Any]) -> dict[str, Any]:
+    """What the task's files are as tokens, of every tokenizer that an arm of the task reads with."""
+    arms = {name: arm for name, arm in study.arms.items() if study.task_of(name) == task}
+    first = next(iter(tokenizers))
+    corpora, counted = {}, {}
+    for reader in dict.fromkeys([first, *map(study.reader_of, arms)]):
+        corpora[reader] = read_corpus(
+            spec, tokenizers[reader], questions_of(study.benchmarks),
+            cut_by=None if reader == first else tokenizers[first], with_texts=study.is_compared(reader),
+        )  # fmt: skip
+        model = study.models[reader]
+        assert isinstance(model, GivenModel), reader
+        assert model.config is not None, reader
+        counted[reader] = corpora[reader].resolved(int(model.config["vocab_size"]))
+    compared = {}
+    for name, arm in arms.items():
+        if arm.teacher and arm.recipe and arm.recipe.loss == "uld":
+            student, teacher = study.reader_of(name), study.reader_of(arm.teacher)
+            compared[f"{student} {teacher}"] = compared_text(corpora[student], tokenizers[teacher])
+    return {"resolved": counted.pop(first), "resolved_by": counted, "compared": compared}
 
 
 def resolved_benchmarks(asked: Benchmarks, tokenizer: Any) -> Benchmarks:
@@ -83,17 +107,37 @@ def resolved_other(name: str, other: OtherModel, found: Mapping[str, FoundBenchm
     return other.model_copy(update={"sha256": sha256})
 
 
-def require_one_tokenizer(study: Study, tokenizer: Any) -> None:
-    """A text study is read with one tokenizer: a model with another would be given tokens that are not its own."""
-    expected = vocabulary_sha256(tokenizer)
-    for name, spec in study.models.items():
-        if not isinstance(spec, GivenModel) or spec is study.first_given:
-            continue
-        if vocabulary_sha256(given_tokenizer(spec.checkpoint, spec.revision)) != expected:
-            raise UserError(
-                f"models.{name}: {spec.checkpoint} has another vocabulary than {study.first_given.checkpoint}",
-                hint="a text study's models share a tokenizer; across tokenizers there is `loss: uld` in the library",
-            )
+def with_vocabularies(study: Study, tokenizers: Mapping[str, Any]) -> Study:
+    """The study with its given models' vocabularies. Raises UserError where two that differ would be taken for one."""
+    hashes = {name: vocabulary_sha256(tokenizer) for name, tokenizer in tokenizers.items()}
+    first, models = next(iter(hashes)), dict(study.models)
+    for name, sha256 in hashes.items():
+        spec = study.models[name]
+        assert isinstance(spec, GivenModel), name
+        if spec.vocabulary_sha256 not in (None, sha256):
+            raise UserError(f"models.{name}: {spec.checkpoint} has not the vocabulary that `vocabulary_sha256` pins",
+                            hint="point `checkpoint` to that model, or remove the pin")  # fmt: skip
+        own = None if sha256 == hashes[first] else sha256
+        models[name] = spec.model_copy(update={"vocabulary_sha256": own})
+    found = study.model_copy(update={"models": models})
+    for name, arm in found.arms.items():
+        recipe = arm.recipe
+        if arm.teacher and recipe and recipe.needs_logits and recipe.loss != "uld":
+            reader, teacher = found.reader_of(name), found.reader_of(arm.teacher)
+            compares = "hidden_states" if recipe.loss == "cross_entropy" else recipe.loss
+            if reader != teacher:
+                raise UserError(
+                    f"arms.{name}: its teacher reads with the tokenizer of `{teacher}`, which has another vocabulary "
+                    f"than that of `{reader}`, and `{compares}` compares token by token",
+                    hint="give it `loss: uld` (`stillmark distill --method uld`), which compares across tokenizers",
+                )
+    if found.benchmarks:
+        for name in found.arms:
+            if found.reader_of(name) != first:
+                raise UserError(f"benchmarks: arm `{name}` has another vocabulary than models.{first}, and benchmarks "
+                                "are asked with one tokenizer",
+                                hint="ask each model by `stillmark eval`, and compare by its --against")  # fmt: skip
+    return found
 
 
 def resolved_model(name: str, spec: object) -> object:

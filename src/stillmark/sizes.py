@@ -13,6 +13,7 @@ from stillmark.compute.shapes import shape_from_config
 from stillmark.errors import UserError
 from stillmark.study.schema import (
     Arm,
+    ComparedText,
     GivenModel,
     ModelSpec,
     PrunedModel,
@@ -62,7 +63,7 @@ class Sizes:
     def vocab_size(self, task: str) -> int:
         spec = self.study.tasks[task]
         if isinstance(spec, Text):
-            return resolved(spec, task).vocab_size
+            return first_reading(spec, task).vocab_size
         return len(tokenizer_words(self.tasks[task]))
 
     def shape(self, arm: str) -> ModelShape:
@@ -96,7 +97,7 @@ class Sizes:
         task = self.study.task_of(arm)
         spec = self.study.tasks[task]
         if isinstance(spec, Text):
-            found = resolved(spec, task)
+            found = resolved(self.study, arm)
             return SampleTokens(
                 read=round(found.train_tokens / found.train_sequences),
                 scored=round(found.train_loss_tokens / found.train_sequences),
@@ -111,8 +112,15 @@ class Sizes:
 
     def sample_flops(self, arm: str) -> int:
         """Forward and backward FLOPs of one training sample of mean length."""
-        sample = self.sample(arm)
-        return train_flops(self.shape(arm), tokens=sample.read, scored_tokens=sample.scored)
+        sample, shape, recipe = self.sample(arm), self.shape(arm), self.study.arms[arm].training
+        whole = train_flops(shape, tokens=sample.read, scored_tokens=sample.scored)
+        if recipe.loss != "uld" or not self.study.is_text:
+            return whole
+        # The head is run for what is compared, and again where cross-entropy is mixed in
+        shared = self.compared_sample(arm).scored
+        once = train_flops(shape, tokens=sample.read, scored_tokens=shared)
+        without_head = train_flops(shape, tokens=sample.read, scored_tokens=0)
+        return once + (whole - without_head if recipe.cross_entropy_weight else 0)
 
     def num_samples(self, arm: str) -> int:
         """How many training samples the arm's budget takes."""
@@ -124,8 +132,18 @@ class Sizes:
         if not arm.teacher or not arm.training.needs_live_teacher:
             return 0
         sample = self.sample(name)
+        if arm.training.loss == "uld" and self.study.is_text:
+            sample = self.compared_sample(name)
         one = forward_flops(self.shape(arm.teacher), tokens=sample.read, scored_tokens=sample.scored)
         return self.num_samples(name) * one
+
+    def compared_sample(self, name: str) -> SampleTokens:
+        """What the teacher of an arm with another tokenizer reads of a training sample, and where it is compared."""
+        found = compared(self.study, name)
+        num_sequences = resolved(self.study, name).train_sequences
+        return SampleTokens(
+            read=round(found.teacher_tokens / num_sequences), scored=round(found.positions / num_sequences)
+        )
 
     def own_text_flops(self, name: str) -> int:
         """What the arm's writing of replies takes as it trains (`on_policy`); 0 where it writes none."""
@@ -154,18 +172,34 @@ class Sizes:
         arm = self.study.arms[name]
         if not arm.teacher or arm.training.logit_cache is None:
             return 0
-        task = self.study.task_of(name)
-        found = resolved(self.study.tasks[task], task)
+        found = resolved(self.study, name)
         sample = self.sample(name)
         one = forward_flops(self.shape(arm.teacher), tokens=sample.read, scored_tokens=sample.scored)
         return found.train_sequences * one
 
 
-def resolved(spec: TaskSpec, task: str) -> ResolvedText:
-    """What a text task's files were found to hold."""
+def resolved(study: Study, arm: str) -> ResolvedText:
+    """What the files of an arm's text task were found to hold, as the arm's tokenizer reads them."""
+    task, reader = study.task_of(arm), study.reader_of(arm)
+    spec = study.tasks[task]
+    first = first_reading(spec, task)
+    assert isinstance(spec, Text), task
+    return first if study.models[reader] is study.first_given else spec.resolved_by[reader]
+
+
+def first_reading(spec: TaskSpec, task: str) -> ResolvedText:
+    """The same as the study's first tokenizer reads them."""
     if not isinstance(spec, Text) or spec.resolved is None:
         raise UserError(f"tasks.{task}: its files have not been read yet")
     return spec.resolved
+
+
+def compared(study: Study, arm: str) -> ComparedText:
+    """What `uld` compares of the text that an arm is trained on."""
+    spec, teacher = study.tasks[study.task_of(arm)], study.arms[arm].teacher
+    assert isinstance(spec, Text), arm
+    assert teacher is not None, arm
+    return spec.compared[f"{study.reader_of(arm)} {study.reader_of(teacher)}"]
 
 
 def with_controls(study: Study) -> Study:

@@ -69,7 +69,12 @@ def task_row(lineage: Lineage, name: str, results: Mapping[str, TextResult]) -> 
     """A task's settings, what its files were, and the held-out sequences by source."""
     spec = lineage.study.tasks[name]
     assert isinstance(spec, Text), name
-    held_out = next((r.held_out for arm, r in results.items() if lineage.study.task_of(arm) == name), None)
+    of_task = [arm for arm in results if lineage.study.task_of(arm) == name]
+    # The tokens of the tokenizer that `resolved` is of, where an arm has it
+    of_task.sort(
+        key=lambda arm: lineage.study.models[lineage.study.reader_of(arm)] is not lineage.study.first_given
+    )
+    held_out = results[of_task[0]].held_out if of_task else None
     sources = []
     for source in dict.fromkeys(held_out.sources) if held_out else ():
         chosen = held_out.of_source(source)  # type: ignore[union-attr]
@@ -92,12 +97,16 @@ def arm_row(lineage: Lineage, result: TextResult, teacher: TextResult | None, ro
     costs = {seed: lineage.checkpoint_costs(name, seed) for seed in lineage.study.seeds}
     sources = dict.fromkeys(result.held_out.sources)
     last = [rows[-1] for rows in costs.values()]
-    same_text = teacher is not None and teacher is not result and same_sequences(teacher, result)
+    aims = {
+        m: teacher if teacher and teacher is not result and same_sequences(teacher, result, m) else None
+        for m in COMPARED
+    }
     return {
         "arm": name,
         "role": role,
         "kind": spec.kind,
         "model": spec.model,
+        "tokenizer": lineage.study.reader_of(name),  # the model whose it is
         "params": shape.params,
         "matmul_params": shape.matmul_params,
         "text": recipe.text if recipe else None,
@@ -123,17 +132,19 @@ def arm_row(lineage: Lineage, result: TextResult, teacher: TextResult | None, ro
         "unknown": unknown_reasons(lineage, name),
         "tokens": training_tokens(lineage, name, -1),
         "curve": curve_points(lineage, result),
-        "gap": {m: gap_row(result, teacher if same_text else None, m) for m in COMPARED}
+        "gap": {m: gap_row(result, aims[m], m) for m in COMPARED}
         if recipe and role != "quantised" else None,
     }  # fmt: skip
 
 
-def same_sequences(first: TextResult, second: TextResult) -> bool:
-    one, other = first.held_out, second.held_out
-    return (
-        one.sources == other.sources
-        and np.array_equal(one.tokens, other.tokens)
-        and np.array_equal(one.num_bytes, other.num_bytes)
+def same_sequences(first: TextResult, second: TextResult, measure: str) -> bool:
+    """Whether both were scored on the same text, and, for a measure per token, on the same tokens."""
+    return first.held_out.sources == second.held_out.sources and all(
+        np.array_equal(one, other)
+        for one, other in (
+            (first.held_out.num_bytes, second.held_out.num_bytes),
+            (first.sizes(measure), second.sizes(measure)),
+        )
     )
 
 

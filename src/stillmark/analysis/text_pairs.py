@@ -184,6 +184,8 @@ def ratio_rows(lineage: Lineage, student: TextResult, other: TextResult) -> list
     rows = []
     for measure in COMPARED:
         sides = [curves_of(lineage, side, measure) for side in (other, student)]
+        if not all(sides):  # no divergence is known of a student of another vocabulary than its teacher's
+            continue
         for at, boundary, ratio in ratios_at_ends(lineage, *sides, student=student.arm, other=other.arm):
             if ratio is None:
                 rows.append(unknown_ratio(measure, at, boundary))

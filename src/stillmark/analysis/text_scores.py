@@ -25,7 +25,7 @@ COMPARED = ("bits_per_byte", "kl_per_token")  # that differences and ratios are 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOut:
-    """The held-out sequences of a task: the same for every arm, seed and checkpoint."""
+    """The held-out sequences of a task, as an arm's tokenizer reads them: the same for every seed and checkpoint."""
 
     tokens: FloatArray
     num_bytes: FloatArray
@@ -42,7 +42,7 @@ class TextResult:
     arm: str
     held_out: HeldOut
     nats: FloatArray
-    kl_nats: FloatArray | None  # None: the study has no teacher, or the engine gives no distribution
+    kl_nats: FloatArray | None  # None: no teacher of this vocabulary, or no distribution
     is_seeded: bool  # False: a given model, which is the same for every seed
 
     def amounts(self, measure: str) -> FloatArray | None:

@@ -29,7 +29,7 @@ def distill_command(
     method: Annotated[
         str,
         typer.Option(
-            help="sft, forward_kl, reverse_kl, jsd, skew_kl, skew_reverse_kl, total_variation, gkd or on_policy."
+            help="sft, forward_kl, reverse_kl, jsd, skew_kl, skew_reverse_kl, total_variation, uld, gkd or on_policy."
         ),
     ] = "forward_kl",
     epochs: Annotated[float, typer.Option(help="Times that the data is read.", min=0)] = 1.0,

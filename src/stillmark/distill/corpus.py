@@ -3,13 +3,15 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from stillmark.distill.chat import ChatFormat, chat_format
+from stillmark.distill.cross_tokenizer import TokenText, ends_of
 from stillmark.distill.identity import TokenSequence, data_sha256
-from stillmark.distill.text import IGNORED
+from stillmark.distill.text import next_token_sequence
 from stillmark.errors import UserError
 from stillmark.study.schema import ResolvedText, Text
 from stillmark.tasks.documents import Document, read_documents
@@ -33,6 +35,8 @@ class Corpus:
     test: list[HeldOutSequence]
     dropped_documents: int
     """Of the training files: those whose prompt a held-out document or a benchmark has, or shares a run with."""
+    train_texts: list[TokenText] | None = None
+    """What a teacher with another tokenizer reads, one a sequence; None where it was not asked for."""
 
     def resolved(self, vocab_size: int) -> ResolvedText:
         """The counts and the checksum that a study keeps of it."""
@@ -50,67 +54,162 @@ class Corpus:
         )
 
 
-def read_corpus(spec: Text, tokenizer: Any, questions: Sequence[str] = ()) -> Corpus:
+def read_corpus(
+    spec: Text, tokenizer: Any, questions: Sequence[str] = (), *, cut_by: Any = None, with_texts: bool = False
+) -> Corpus:
     """The task's files as sequences. Training documents whose prompt is in the held-out ones or in `questions`, of the
     benchmarks that the models are asked, are left out. Raises UserError where nothing is left to train or test on.
+
+    `cut_by`: the tokenizer by which the held-out text is cut into pieces, where that is another one, so that all models
+    of a study are held to the same pieces.
     """
-    if not getattr(tokenizer, "is_fast", False):
-        raise UserError(f"{type(tokenizer).__name__} does not say which characters a token stands for",
-                        "use a model with a fast tokenizer (tokenizer.json)")  # fmt: skip
+    for one in filter(None, (tokenizer, cut_by)):
+        if not getattr(one, "is_fast", False):
+            raise UserError(f"{type(one).__name__} does not say which characters a token stands for",
+                            "use a model with a fast tokenizer (tokenizer.json)")  # fmt: skip
     train_documents, held_out = read_documents(spec.train)
     test_documents = [*held_out, *read_documents(spec.test)[0]]
     prompts = [document.prompt for document in test_documents if document.prompt]
     evaluation = EvaluationItems([*prompts, *questions])
     kept, overlaps = without_overlap(train_documents, lambda document: document.prompt, evaluation)
-    chat, length = chat_format(tokenizer), spec.context_tokens
-    train = [window.sequence for document in kept for window in windows(document, tokenizer, chat, length)]
-    test = [window for document in test_documents for window in windows(document, tokenizer, chat, length)]
+    train: list[TokenSequence] = []
+    train_texts: list[TokenText] = []
+    for window in windows_of(kept, tokenizer, spec.context_tokens):
+        train.append(window.sequence)
+        if with_texts:
+            train_texts.append(window.token_text())
+    # A piece that tells nothing but the end of its document has no bytes to be surprised by
+    cuts = windows_of(test_documents, cut_by or tokenizer, spec.context_tokens)
+    test = [window for window in cuts if window.num_bytes]
     if not train:
         raise UserError("a text task has no text to train on", "add a file to `train`")
     if not test:
         raise UserError("a text task has no text to test on", "add a file to `test`, or set `held_out_share`")
     chosen = np.linspace(0, len(test) - 1, min(spec.test_sequences, len(test))).round().astype(int)
-    dropped = overlaps.equal + overlaps.shared_run
-    return Corpus(train=train, test=[test[index] for index in chosen], dropped_documents=dropped)
+    chat = chat_format(tokenizer)
+    return Corpus(
+        train=train,
+        test=[
+            HeldOutSequence(
+                sequence=window.read_by(tokenizer, chat) if cut_by else window.sequence,
+                num_bytes=window.num_bytes,
+                source=window.whole.document.file,
+            )
+            for window in (test[index] for index in chosen)
+        ],
+        dropped_documents=overlaps.equal + overlaps.shared_run,
+        train_texts=train_texts if with_texts else None,
+    )
 
 
-def windows(
-    document: Document, tokenizer: Any, chat: ChatFormat | None, context_tokens: int
-) -> Iterator[HeldOutSequence]:
-    """The document in pieces of at most `context_tokens` positions; a piece without a target is left out."""
-    ids, targets, byte_ends = document_tokens(document, tokenizer, chat)
-    for start in range(0, len(targets), context_tokens):
-        stop = min(start + context_tokens, len(targets))
-        sequence = TokenSequence(token_ids=ids[start:stop], targets=targets[start:stop])
-        if sequence.num_loss_tokens:
-            num_bytes = int(byte_ends[stop] - byte_ends[start])
-            yield HeldOutSequence(sequence=sequence, num_bytes=num_bytes, source=document.file)
+@dataclass(frozen=True, kw_only=True)
+class DocumentTokens:
+    """A document as a tokenizer reads it: what comes before the response, the response, and what ends it."""
+
+    document: Document
+    ids: Sequence[int]
+    num_before: int
+    told: Sequence[int]  # the characters of the response that are told after each id
+    read: Sequence[int]  # as `told`, with the spaces that offsets leave out; 0 after an id that is no text
+
+    @cached_property
+    def bytes_before(self) -> Any:
+        return bytes_before(self.document.response)
 
 
-def document_tokens(
-    document: Document, tokenizer: Any, chat: ChatFormat | None
-) -> tuple[list[int], list[int], Sequence[int]]:
-    """(ids, targets, bytes of the response that are told after each id); ids[i] predicts targets[i].
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """The positions `start` to `stop` of a document: each reads its own id and is to tell the next one."""
+
+    whole: DocumentTokens
+    sequence: TokenSequence
+    start: int
+    stop: int
+
+    @property
+    def num_bytes(self) -> int:
+        before, told = self.whole.bytes_before, self.whole.told
+        return int(before[told[self.stop]] - before[told[self.start]])
+
+    def read_by(self, tokenizer: Any, chat: ChatFormat | None) -> TokenSequence:
+        """The same piece of text as another tokenizer reads it, after the same text before it."""
+        document, told = self.whole.document, self.whole.told
+        before, end = frame(document, tokenizer, chat)
+        if self.start >= self.whole.num_before:
+            # What the window's first id stands for, or the character that it is a byte of
+            begins = min(told[self.start - 1], told[self.start] - 1) if self.start else 0
+            context = tokenizer(document.response[begins : told[self.start]], add_special_tokens=False)
+            before = [*([] if self.start else start_ids(tokenizer)), *context["input_ids"]]
+        elif self.start:  # the end of a prompt that was cut
+            before = before[-(self.whole.num_before - self.start) :]
+        text = tokenizer(document.response[told[self.start] : told[self.stop]], add_special_tokens=False)
+        is_last = self.stop == len(self.whole.ids) - 1
+        # Where nothing begins a text, its end does, so that the first token is told too
+        return next_token_sequence(
+            before or [tokenizer.eos_token_id], [*text["input_ids"], *(end if is_last else [])]
+        )
+
+    def token_text(self) -> TokenText:
+        """What the window's ids stand for: nothing of one that begins within a prompt, whose text is not known."""
+        whole, ends = self.whole, list(self.whole.read[self.start : self.stop])
+        if 0 < self.start < whole.num_before:
+            return TokenText(text="", ends=[0] * len(ends))
+        if ends[-1] == whole.read[self.stop]:  # the first bytes of a character
+            ends[-1] = 0
+        first = whole.read[self.start - 1] if self.start else 0
+        document = whole.document
+        turns = document.turns or (("user", document.prompt),) if document.prompt and not self.start else ()
+        return TokenText(
+            text=document.response[first : max(first, *ends)],
+            ends=[max(0, end - first) for end in ends],
+            turns=turns,
+        )
+
+
+def windows_of(documents: Sequence[Document], tokenizer: Any, context_tokens: int) -> Iterator[Window]:
+    """The documents in pieces of at most `context_tokens` positions; a piece without a target is left out."""
+    chat = chat_format(tokenizer)
+    for document in documents:
+        whole = document_tokens(document, tokenizer, chat)
+        all_of_it = next_token_sequence(whole.ids[: whole.num_before], whole.ids[whole.num_before :])
+        for start in range(0, len(all_of_it.targets), context_tokens):
+            stop = min(start + context_tokens, len(all_of_it.targets))
+            sequence = TokenSequence(
+                token_ids=all_of_it.token_ids[start:stop], targets=all_of_it.targets[start:stop]
+            )
+            if sequence.num_loss_tokens:
+                yield Window(whole=whole, sequence=sequence, start=start, stop=stop)
+
+
+def document_tokens(document: Document, tokenizer: Any, chat: ChatFormat | None) -> DocumentTokens:
+    before, end = frame(document, tokenizer, chat)
+    encoded = tokenizer(document.response, add_special_tokens=False, return_offsets_mapping=True)
+    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    none = [0] * len(before)
+    return DocumentTokens(
+        document=document,
+        ids=[*before, *ids, *end],
+        num_before=len(before),
+        told=[*none, *(stop for _, stop in offsets), *[len(document.response)] * len(end)],
+        read=[*none, *ends_of(tokenizer, ids, offsets), *[0] * len(end)],
+    )
+
+
+def frame(document: Document, tokenizer: Any, chat: ChatFormat | None) -> tuple[Sequence[int], Sequence[int]]:
+    """(ids before the response, ids after it).
 
     A prompt goes through the tokenizer's chat template where it has one, and its response ends as the template ends a
     reply; other text ends with the tokenizer's end token.
     """
-    end: Sequence[int] = [tokenizer.eos_token_id]
     if document.prompt and chat:
-        prompt, end = list(chat.prompt_ids(document.turns or (("user", document.prompt),))), chat.end_ids
-    elif document.prompt:
-        prompt = tokenizer(document.prompt)["input_ids"]
-    else:
-        prompt = [] if tokenizer.bos_token_id is None else tokenizer("")["input_ids"][:1]
-    encoded = tokenizer(document.response, add_special_tokens=False, return_offsets_mapping=True)
-    ids = [*prompt, *encoded["input_ids"], *end]
-    told = bytes_before(document.response)
-    ends = [0] * len(prompt) + [int(told[end]) for _, end in encoded["offset_mapping"]]
-    byte_ends = [*ends, *[int(told[-1])] * len(end)]
-    if not document.prompt and not prompt:
-        byte_ends = [end - byte_ends[0] for end in byte_ends]  # nothing predicts the first token
-    targets = [IGNORED] * max(0, len(prompt) - 1) + ids[max(1, len(prompt)) :]
-    return ids[:-1], targets, byte_ends
+        return list(chat.prompt_ids(document.turns or (("user", document.prompt),))), chat.end_ids
+    before = tokenizer(document.prompt)["input_ids"] if document.prompt else start_ids(tokenizer)
+    return before, [tokenizer.eos_token_id]
+
+
+def start_ids(tokenizer: Any) -> list[int]:
+    """What the tokenizer puts before any text."""
+    return [] if tokenizer.bos_token_id is None else tokenizer("")["input_ids"][:1]
 
 
 def bytes_before(text: str) -> Any:

@@ -27,10 +27,14 @@ from stillmark.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class TokenText:
-    """The text that tokens stand for, and the offset in it after each of them (0 for a special token)."""
+    """The text that tokens stand for, and the offset in it after each of them (0 for a special token).
+
+    `turns`, (role, content), are a chat before the text, which each model reads through its own template.
+    """
 
     text: str
     ends: Sequence[int]
+    turns: Sequence[tuple[str, str]] = ()
 
 
 def aligned_positions(

@@ -11,6 +11,7 @@ Shape suffixes: B rows, T positions, D student's hidden size, E teacher's, L pos
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from stillmark.distill.objective_teacher import (
     head_forward_flops,
     teacher_clock,
 )
-from stillmark.distill.objective_uld import aligned_batch, uld_loss
+from stillmark.distill.objective_uld import TeacherReading, aligned_batch, uld_loss
 from stillmark.distill.objective_vocabulary import own_sizes, shared_sizes
 from stillmark.distill.spent import Spent
 from stillmark.distill.text import MicroBatch
@@ -160,10 +161,11 @@ class Objective:
             assert isinstance(self.teacher, LiveTeacher)
             assert self.teacher_head is not None
             with teacher_clock(spent, student.hidden.device):
-                aligned = aligned_batch(batch, self.tokenizers[1])
+                aligned = aligned_batch(batch, self._teacher_reading)
             states_BUE = None
             if aligned.num_positions:
-                states_BUE = self.teacher.run({"input_ids": aligned.teacher_ids_BU}, spent)[0]
+                inputs = {"input_ids": aligned.teacher_ids_BU}
+                states_BUE = self.teacher.run(inputs, spent, num_tokens=aligned.num_teacher_tokens)[0]
             spent.train_flops += student.head_flops(aligned.num_positions, self.vocab_size)
             spent.teacher_flops += head_forward_flops(
                 self.teacher_head, aligned.num_positions, self.teacher_vocab_size
@@ -175,6 +177,10 @@ class Objective:
             )  # fmt: skip
             parts.append((1 - share) * loss)
         return torch.stack(parts).sum()
+
+    @cached_property
+    def _teacher_reading(self) -> TeacherReading:
+        return TeacherReading(self.tokenizers[1])
 
     @property
     def _hears_logits(self) -> bool:
@@ -190,7 +196,9 @@ class Objective:
         self, batch: MicroBatch, spent: Spent
     ) -> tuple[torch.Tensor, Sequence[torch.Tensor] | None]:
         assert isinstance(self.teacher, LiveTeacher)
-        return self.teacher.run(batch.model_inputs(), spent, with_layers=self.match is not None)
+        return self.teacher.run(
+            batch.model_inputs(), spent, num_tokens=batch.num_tokens, with_layers=self.match is not None
+        )
 
     def _vocab_sizes(self, head: OutputHead) -> tuple[int | None, int | None]:
         """The rows of both heads that stand for a token; None where every row is read."""

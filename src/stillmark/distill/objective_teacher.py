@@ -35,9 +35,12 @@ class LiveTeacher:
         is_onednn_faster()  # measured before the clock starts
 
     def run(
-        self, inputs: dict[str, torch.Tensor], spent: Spent, *, with_layers: bool = False
+        self, inputs: dict[str, torch.Tensor], spent: Spent, *, num_tokens: int, with_layers: bool = False
     ) -> tuple[torch.Tensor, Sequence[torch.Tensor] | None]:
-        """(last hidden states (B, T, E), those of all layers if asked for); every position run is counted."""
+        """(last hidden states (B, T, E), those of all layers if asked for); every position run is counted.
+
+        `num_tokens`: of the inputs, padding left out.
+        """
         if self.model.training:
             raise RuntimeError("the teacher was set to training mode: its dropout would be at random")
         clock = teacher_clock(spent, inputs["input_ids"].device)
@@ -47,6 +50,8 @@ class LiveTeacher:
             )
         num_rows, width = inputs["input_ids"].shape
         spent.teacher_flops += batch_flops(forward_flops, self.shape, num_rows, width, 0)
+        spent.teacher_tokens += num_tokens
+        spent.teacher_positions += num_rows * width
         return output.last_hidden_state, output.hidden_states if with_layers else None
 
 

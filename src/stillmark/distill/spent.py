@@ -16,6 +16,8 @@ class Spent:
     positions: int = 0
     train_flops: int = 0
     teacher_flops: int = 0
+    teacher_tokens: int = 0  # that a live teacher read, padding left out
+    teacher_positions: int = 0
     loss_sum: float = 0.0  # nats, since the last checkpoint
     loss_tokens: int = 0
     train_seconds: float = 0.0
@@ -57,7 +59,7 @@ class Spent:
 
 
 SAVED_COUNTS = (
-    "step", "samples", "tokens", "positions", "train_flops", "teacher_flops",
+    "step", "samples", "tokens", "positions", "train_flops", "teacher_flops", "teacher_tokens", "teacher_positions",
     "generate_flops", "generate_tokens", "generate_positions",
 )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """What a model learns from: pairs of prompt and response, in an order that the seed fixes."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -117,13 +117,13 @@ class EpochOrder:
 def rows_of(pairs: Sequence[TextPair], tokenizer: Any, *, chat: ChatFormat | None = None) -> list[Row]:
     """The pairs as tokens: the prompt with the tokenizer's special tokens, then the response and the end.
 
-    `chat`: through the chat template of an instruct model's tokenizer. Such rows have no `text`, as a teacher with
-    another tokenizer has a template of its own.
+    `chat`: through the chat template of an instruct model's tokenizer. The text of such rows is the response, after
+    turns that a teacher with another tokenizer reads through a template of its own.
     """
-    if chat is not None:
-        return [chat_row(pair, tokenizer, chat) for pair in pairs]
     has_offsets = bool(getattr(tokenizer, "is_fast", False))
     options = {"return_offsets_mapping": True} if has_offsets else {}
+    if chat is not None:
+        return [chat_row(pair, tokenizer, chat, options) for pair in pairs]
     prompts = tokenizer([pair.prompt for pair in pairs], **options)
     responses = tokenizer([pair.response for pair in pairs], add_special_tokens=False, **options)
     rows = []
@@ -142,10 +142,16 @@ def rows_of(pairs: Sequence[TextPair], tokenizer: Any, *, chat: ChatFormat | Non
     return rows
 
 
-def chat_row(pair: TextPair, tokenizer: Any, chat: ChatFormat) -> Row:
-    response = tokenizer(pair.response, add_special_tokens=False)["input_ids"]
-    prompt = chat.prompt_ids(pair.turns or [("user", pair.prompt)])
-    return Row(sequence=next_token_sequence(prompt, [*response, *chat.end_ids]))
+def chat_row(pair: TextPair, tokenizer: Any, chat: ChatFormat, options: Mapping[str, bool]) -> Row:
+    encoded = tokenizer(pair.response, add_special_tokens=False, **options)
+    turns = pair.turns or (("user", pair.prompt),)
+    prompt, response = chat.prompt_ids(turns), encoded["input_ids"]
+    text = None
+    if options:
+        read = ends_of(tokenizer, response, encoded["offset_mapping"])
+        ends = [*[0] * len(prompt), *read, *[0] * (len(chat.end_ids) - 1)]  # the last token is not read
+        text = TokenText(text=pair.response, ends=ends, turns=turns)
+    return Row(sequence=next_token_sequence(prompt, [*response, *chat.end_ids]), text=text)
 
 
 def next_token_sequence(prompt: Sequence[int], response: Sequence[int]) -> TokenSequence:

@@ -100,6 +100,7 @@ def with_found(study: Study, resolved: Study) -> Study:
                 update={
                     "config": spec.config or found.config,
                     "weights_sha256": spec.weights_sha256 or found.weights_sha256,
+                    "vocabulary_sha256": found.vocabulary_sha256,
                 }
             )
         models[name] = spec
@@ -107,7 +108,10 @@ def with_found(study: Study, resolved: Study) -> Study:
     for name, task in study.tasks.items():
         read = resolved.tasks.get(name)
         if isinstance(task, Text) and isinstance(read, Text):
-            task = task.model_copy(update={"resolved": task.resolved or read.resolved})
+            parts = ("resolved", "resolved_by", "compared")
+            task = task.model_copy(
+                update={part: getattr(task, part) or getattr(read, part) for part in parts}
+            )
         tasks[name] = task
     benchmarks = study.benchmarks
     if benchmarks and resolved.benchmarks:

@@ -15,8 +15,10 @@ from stillmark.plan import Job
 from stillmark.records import Store, TextScore
 from stillmark.report.benchmark_checks import check_benchmarks
 from stillmark.report.checks import Check, checked, label
+from stillmark.sizes import resolved
 from stillmark.study.schema import Text
 
+MOST_TOKENS_A_TOKEN = 64  # of one tokenizer for the text of a token of another
 ROUNDING = 1e-3  # nats a token by which a divergence summed in float32 may lie below 0
 
 
@@ -51,7 +53,7 @@ def check_text(store: Store, lineage: Lineage) -> list[Check]:
         flops += capture_faults(store, lineage, job, jobs, scores)
     return [
         *check_benchmarks(store, lineage),
-        checked("every held-out sequence is scored, once, and is the same for every model", num_scores, sequences),
+        checked("every held-out sequence is scored, once, and is the same text for every model", num_scores, sequences),
         checked("likelihoods and divergences are possible ones", num_scores, values),
         checked("FLOPs of reading the held-out text, counted again", len(jobs) + len(captures), flops),
         Check(
@@ -85,30 +87,42 @@ def tokens_read(shape: ModelShape, row: TextScore, longest: int) -> int | None:
     return None
 
 
-def context_of(lineage: Lineage, job: Job) -> int:
+def longest_of(lineage: Lineage, job: Job) -> int:
+    """More tokens than any sequence has. Pieces are cut by the study's first tokenizer, and another may need more."""
     spec = lineage.study.tasks[lineage.study.task_of(job.arm)]
     assert isinstance(spec, Text), job.arm
-    return spec.context_tokens
+    return MOST_TOKENS_A_TOKEN * spec.context_tokens
+
+
+def is_same_text(lineage: Lineage, one: Job, other: Job) -> bool:
+    """Whether both read the same sequences: of one task, by one tokenizer."""
+    readers = {lineage.study.reader_of(job.arm) for job in (one, other)}
+    return is_same_task(lineage, one, other) and len(readers) == 1
+
+
+def is_same_task(lineage: Lineage, one: Job, other: Job) -> bool:
+    return lineage.study.task_of(one.arm) == lineage.study.task_of(other.arm)
 
 
 def sequence_faults(
     lineage: Lineage, job: Job, rows: list[TextScore], jobs: list[Job], scores: dict[str, list[TextScore]]
 ) -> Iterator[str]:
-    """Against the study's counts, and against the first evaluation of the same task."""
-    task = lineage.study.task_of(job.arm)
-    spec = lineage.study.tasks[task]
-    assert isinstance(spec, Text), task
-    assert spec.resolved is not None, task
-    if [row.index for row in rows] != list(range(spec.resolved.test_sequences)):
-        yield f"{label(job)}: {len(rows)} sequences, not the {spec.resolved.test_sequences} of the study"
+    """Against the study's counts, and against the first evaluation of the same text."""
+    expected = resolved(lineage.study, job.arm)
+    if [row.index for row in rows] != list(range(expected.test_sequences)):
+        yield f"{label(job)}: {len(rows)} sequences, not the {expected.test_sequences} of the study"
         return
-    facts = facts_of(lineage.plan.shape(job.arm), rows, spec.context_tokens)
+    facts = facts_of(lineage.plan.shape(job.arm), rows, longest_of(lineage, job))
     scored, read = sum(row.tokens for row in rows), sum(fact.read or 0 for fact in facts)
-    if (scored, read) != (spec.resolved.test_loss_tokens, spec.resolved.test_tokens):
+    if (scored, read) != (expected.test_loss_tokens, expected.test_tokens):
         yield (f"{label(job)}: {scored:,} scored of {read:,} tokens read, the study has "
-               f"{spec.resolved.test_loss_tokens:,} of {spec.resolved.test_tokens:,}")  # fmt: skip
-    first = next(other for other in jobs if lineage.study.task_of(other.arm) == task)
-    known = facts_of(lineage.plan.shape(first.arm), scores[first.key], spec.context_tokens)
+               f"{expected.test_loss_tokens:,} of {expected.test_tokens:,}")  # fmt: skip
+    pieces = [(row.num_bytes, row.source) for row in rows]
+    first = next(other for other in jobs if is_same_task(lineage, other, job))
+    if pieces != [(row.num_bytes, row.source) for row in scores[first.key]]:
+        yield f"{label(job)}: was not scored on the text that {label(first)} was scored on"
+    first = next(other for other in jobs if is_same_text(lineage, other, job))
+    known = facts_of(lineage.plan.shape(first.arm), scores[first.key], longest_of(lineage, first))
     for one, other in zip(known, facts, strict=False):
         if other.read is None:
             yield f"{label(job)}, sequence {other.index}: no number of tokens takes its FLOPs"
@@ -121,9 +135,12 @@ def value_faults(lineage: Lineage, job: Job, row: TextScore) -> Iterator[str]:
     if row.nats > 0:
         yield f"a log-likelihood of {row.nats} is above 0"
     kl = row.teacher_kl_nats
-    has_judge = lineage.plan.judge is not None and "format" not in job.inputs  # llama.cpp gives no divergence
-    if (kl is not None) != has_judge:
-        yield "has no divergence from the teacher" if kl is None else "has a divergence, but no teacher"
+    if (kl is not None) != lineage.plan.is_judged(job.arm):
+        yield (
+            "has no divergence from the teacher"
+            if kl is None
+            else "has a divergence, but no teacher of its vocabulary"
+        )
     if kl is not None and kl < -ROUNDING * row.tokens:
         yield f"a divergence of {kl} is below 0"
     if kl is not None and job.arm == lineage.plan.judge and abs(kl) > ROUNDING * row.tokens:
@@ -132,7 +149,7 @@ def value_faults(lineage: Lineage, job: Job, row: TextScore) -> Iterator[str]:
 
 def flops_faults(store: Store, lineage: Lineage, job: Job, rows: list[TextScore]) -> Iterator[str]:
     """The ledger against the rows' FLOPs and the tokens that follow from them."""
-    facts = facts_of(lineage.plan.shape(job.arm), rows, context_of(lineage, job))
+    facts = facts_of(lineage.plan.shape(job.arm), rows, longest_of(lineage, job))
     counted = (sum(row.flops or 0 for row in rows), sum(fact.read or 0 for fact in facts))
     yield from ledger_fault(store, job, counted)
 
@@ -141,11 +158,10 @@ def capture_faults(
     store: Store, lineage: Lineage, job: Job, jobs: list[Job], scores: dict[str, list[TextScore]]
 ) -> Iterator[str]:
     """The teacher's reading of the held-out text, by formula from the sequences' lengths."""
-    task = lineage.study.task_of(job.arm)
-    first = next((other for other in jobs if lineage.study.task_of(other.arm) == task), None)
+    first = next((other for other in jobs if is_same_text(lineage, other, job)), None)
     if first is None:
         return
-    facts = facts_of(lineage.plan.shape(first.arm), scores[first.key], context_of(lineage, job))
+    facts = facts_of(lineage.plan.shape(first.arm), scores[first.key], longest_of(lineage, first))
     shape = lineage.plan.shape(job.arm)
     flops = sum(
         forward_flops(shape, tokens=fact.read, scored_tokens=fact.tokens) for fact in facts if fact.read

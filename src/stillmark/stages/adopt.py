@@ -60,9 +60,10 @@ def final_model(store: Store, train_key: str) -> Any:
 
 
 def tokenizer_for(plan: Plan, arm: str) -> Any:
-    """The tokenizer that an arm's text is read with: a text study has that of its given models."""
+    """The tokenizer that an arm's text is read with: in a text study a given model's."""
     study = plan.study
     if study.is_text:
-        spec = study.first_given
+        spec = study.models[study.reader_of(arm)]
+        assert isinstance(spec, GivenModel), arm
         return given_tokenizer(spec.checkpoint, spec.revision)
     return word_tokenizer(tokenizer_words(plan.tasks[study.task_of(arm)]))

@@ -22,8 +22,10 @@ from stillmark.errors import UserError
 from stillmark.evaluate.study_benchmarks import questions_of
 from stillmark.evaluate.text_quality import Judge, Surprise, TextScorer, hidden_states_of, token_rows
 from stillmark.models.build import load_model
+from stillmark.models.given import given_tokenizer
 from stillmark.plan import Job, Plan
 from stillmark.records import LedgerEntry, Method, Store, TextScore
+from stillmark.sizes import resolved
 from stillmark.stages.adopt import device_name, final_model, tokenizer_for
 from stillmark.stages.quantised import quantised_backend
 from stillmark.study.schema import Text
@@ -37,13 +39,18 @@ def corpus_for(plan: Plan, arm: str) -> Corpus:
     task = plan.study.task_of(arm)
     spec = plan.study.tasks[task]
     assert isinstance(spec, Text), task
-    assert spec.resolved is not None, task
-    key = (spec.model_dump_json(), plan.study.first_given.checkpoint)
+    reader, first = plan.study.reader_of(arm), plan.study.first_given
+    model = plan.study.models[reader]
+    key = (spec.model_dump_json(), model.model_dump_json())
     if key not in _corpora:
-        questions = questions_of(plan.study.benchmarks)
-        _corpora[key] = read_corpus(spec, tokenizer_for(plan, arm), questions)
+        _corpora[key] = read_corpus(
+            spec, tokenizer_for(plan, arm), questions_of(plan.study.benchmarks),
+            cut_by=None if model is first else given_tokenizer(first.checkpoint, first.revision),
+            with_texts=plan.study.is_compared(reader),
+        )  # fmt: skip
     corpus = _corpora[key]
-    if corpus.resolved(spec.resolved.vocab_size) != spec.resolved:
+    expected = resolved(plan.study, arm)
+    if corpus.resolved(expected.vocab_size) != expected:
         raise UserError(f"tasks.{task}: its files have changed since the run began",
                         hint="run the study in another folder")  # fmt: skip
     return corpus
@@ -184,10 +191,7 @@ Score = Callable[[int, TokenSequence], Surprise]  # of the held-out sequence wit
 
 @contextmanager
 def score_of(job: Job, plan: Plan, store: Store) -> Iterator[Score]:
-    """How the job's model is held to a sequence: in transformers, beside the judge; a quantised one in llama.cpp.
-
-    llama.cpp hands over the probability of a token and not of all: no divergence from the teacher.
-    """
+    """How the job's model is held to a sequence: in transformers, beside the judge; a quantised one in llama.cpp."""
     if "format" in job.inputs:
         with quantised_backend(job, plan, store) as backend:
 
@@ -202,7 +206,7 @@ def score_of(job: Job, plan: Plan, store: Store) -> Iterator[Score]:
     record = store.checkpoints(job.needs[0])[job.inputs["checkpoint"]]
     vocab_size = len(tokenizer_for(plan, job.arm))
     scorer = TextScorer(load_model(store.folder / record.path, record.sha256), vocab_size)
-    judges = judge_once(job.needs[1], plan, store, vocab_size) if plan.judge else None
+    judges = judge_once(job.needs[1], plan, store, vocab_size) if plan.is_judged(job.arm) else None
     yield lambda index, sequence: scorer.score(sequence, judges.of(index) if judges else None)
 
 

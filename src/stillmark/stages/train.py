@@ -59,7 +59,7 @@ def train(job: Job, plan: Plan, store: Store, report: Any, processes: Processes)
             arm.training,
             teacher_of(job, plan, store, processes.device),
             student_tokenizer=tokenizer,
-            teacher_tokenizer=tokenizer,
+            teacher_tokenizer=tokenizer_for(plan, arm.teacher) if arm.teacher else tokenizer,
             seed=job.seed,
         ),
         spent=spent,
@@ -162,6 +162,8 @@ def recorded_counts(store: Store, job_key: str, last: CheckpointRecord) -> dict[
         "positions": total("train", "positions"),
         "train_flops": total("train", "flops"),
         "teacher_flops": total("teacher_forward", "flops"),
+        "teacher_tokens": total("teacher_forward", "tokens"),
+        "teacher_positions": total("teacher_forward", "positions"),
         "generate_flops": total("generate_student", "flops"),
         "generate_tokens": total("generate_student", "tokens"),
         "generate_positions": total("generate_student", "positions"),
@@ -184,7 +186,7 @@ def record_checkpoint(
         }
         for part, amounts in (
             ("train", (spent.train_flops, spent.tokens, spent.positions)),
-            ("teacher_forward", (spent.teacher_flops, spent.tokens, spent.positions)),
+            ("teacher_forward", (spent.teacher_flops, spent.teacher_tokens, spent.teacher_positions)),
             ("generate_student", (spent.generate_flops, spent.generate_tokens, spent.generate_positions)),
         )
     }
@@ -255,13 +257,14 @@ def text_source(job: Job, plan: Plan, store: Store, tokenizer: Any) -> TextSourc
     """The text that the job's arm learns from."""
     recipe = plan.study.arms[job.arm].training
     if recipe.text == "corpus":
-        sequences = corpus_for(plan, job.arm).train
+        corpus = corpus_for(plan, job.arm)
+        sequences = corpus.train
         if recipe.on_policy:
             sequences = [sequence for sequence in sequences if sequence.targets[0] == IGNORED]
             if not sequences:
                 raise UserError(f"arm `{job.arm}`: on_policy needs prompts to reply to, and no document has one",
                                 hint="name the data's `prompt` and `response` fields")  # fmt: skip
-        return CorpusText(sequences, job.seed)
+        return CorpusText(sequences, job.seed, corpus.train_texts if recipe.loss == "uld" else None)
     if recipe.text != "traces":
         return TaskText(plan.tasks[plan.study.task_of(job.arm)], recipe.text, job.seed, tokenizer)
     items = store.items()

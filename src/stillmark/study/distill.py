@@ -15,6 +15,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "skew_kl": {"loss": "skew_kl"},
     "skew_reverse_kl": {"loss": "skew_reverse_kl"},
     "total_variation": {"loss": "total_variation"},
+    "uld": {"loss": "uld"},  # from a teacher with another tokenizer, arXiv:2402.12030
     "gkd": {"loss": "jsd", "on_policy": {"fraction": 0.5}},  # arXiv:2306.13649
     "on_policy": {
         "loss": "reverse_kl",

@@ -25,14 +25,16 @@ class ModelSpec(Strict):
 class GivenModel(Strict):
     """A model that exists: a Hugging Face directory, a GGUF file, or a hub id.
 
-    `config` and `weights_sha256` are filled in when a run begins (`study/resolve.py`), so that a report needs no
-    model; given in a study file, a model that differs is refused.
+    `config` and `weights_sha256` are filled in when a run begins (`resolve.py`), so that a report needs no
+    model; given in a study file, a model that differs is refused. So is `vocabulary_sha256`, of a model whose
+    tokenizer has other tokens than the first given model's; None where it has the same.
     """
 
     checkpoint: str
     revision: str | None = None  # of a hub id
     config: dict[str, Any] | None = None
     weights_sha256: str | None = None
+    vocabulary_sha256: str | None = None
 
 
 class PrunedModel(Strict):
@@ -89,8 +91,10 @@ class TextFile(Strict):
 class Text(Strict):
     """Documents to learn from and to be surprised by as little as possible: bits per byte, KL to the teacher.
 
-    Documents are cut into sequences of `context_tokens` by the models' tokenizer. `resolved` is filled in when a
-    run begins: what the files were, as tokens.
+    Documents are cut into sequences of `context_tokens` by the models' tokenizer. What the files were is filled in when
+    a run begins: as tokens of the first given model (`resolved`), and, where models have several vocabularies, as the
+    others read them (`resolved_by`) and as `uld` compares two (`compared`, by the models whose tokenizers student and
+    teacher read with: `STUDENT TEACHER`). Held-out text is cut by the first, so that all are held to the same pieces.
     """
 
     kind: Literal["text"]
@@ -99,6 +103,8 @@ class Text(Strict):
     context_tokens: Annotated[int, Field(ge=8)] = 256
     test_sequences: Count = 64  # of the held-out documents, spread evenly over them
     resolved: "ResolvedText | None" = None
+    resolved_by: dict[Name, "ResolvedText"] = Field(default={})
+    compared: dict[str, "ComparedText"] = Field(default={})
 
 
 class ResolvedText(Strict):
@@ -113,6 +119,14 @@ class ResolvedText(Strict):
     test_loss_tokens: Count
     vocab_size: Count
     dropped_documents: Annotated[int, Field(ge=0)] = 0  # of `train`: their prompts overlap with held-out ones
+
+
+class ComparedText(Strict):
+    """The training text, read once, as `uld` compares a teacher and a student on it."""
+
+    sha256: str  # of what the teacher reads and of the places that are compared
+    teacher_tokens: Count  # read by the teacher, up to the last place of a sequence
+    positions: Count  # where both have read the same text
 
 
 TaskSpec = Annotated[ShuffledObjects | Text, Field(discriminator="kind")]
@@ -196,12 +210,29 @@ class Study(Strict):
 
     @property
     def first_given(self) -> GivenModel:
-        """The given model whose tokenizer a text study is read with."""
+        """The given model whose tokenizer cuts a text study's held-out text, and reads for all that share it."""
         return next(spec for spec in self.models.values() if isinstance(spec, GivenModel))
+
+    def is_compared(self, reader: str) -> bool:
+        """Whether a teacher reads, in tokens of its own, what an arm reads with this model's tokenizer."""
+        taught = [name for name, arm in self.arms.items() if arm.recipe and arm.recipe.loss == "uld"]
+        return any(self.reader_of(name) == reader for name in taught)
 
     def task_of(self, arm: str) -> str:
         """The name of the task that an arm is trained on."""
         return self.arms[arm].task or next(iter(self.tasks))
+
+    def reader_of(self, arm: str) -> str:
+        """The given model whose tokenizer an arm's text is read with: the first of those that have its vocabulary."""
+        spec = self.models[self.arms[arm].model]
+        while isinstance(spec, PrunedModel):
+            spec = self.models[spec.pruned_from]
+        vocabulary = spec.vocabulary_sha256 if isinstance(spec, GivenModel) else None
+        return next(
+            name
+            for name, model in self.models.items()
+            if isinstance(model, GivenModel) and model.vocabulary_sha256 == vocabulary
+        )
 
 
 class PublishedStudy(Strict):
