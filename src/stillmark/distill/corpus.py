@@ -78,9 +78,7 @@ def read_corpus(
         train.append(window.sequence)
         if with_texts:
             train_texts.append(window.token_text())
-    # A piece that tells nothing but the end of its document has no bytes to be surprised by
-    cuts = windows_of(test_documents, cut_by or tokenizer, spec.context_tokens)
-    test = [window for window in cuts if window.num_bytes]
+    test = list(windows_of(test_documents, cut_by or tokenizer, spec.context_tokens))
     if not train:
         raise UserError("a text task has no text to train on", "add a file to `train`")
     if not test:
@@ -96,6 +94,7 @@ def read_corpus(
                 source=window.whole.document.file,
             )
             for window in (test[index] for index in chosen)
+            if window.num_bytes  # one that tells nothing but the end of its document cannot be measured by the byte
         ],
         dropped_documents=overlaps.equal + overlaps.shared_run,
         train_texts=train_texts if with_texts else None,

@@ -113,6 +113,11 @@ def quality_lines(lineage: Lineage, arm: str, seed: int) -> list[str]:
         known = [score.teacher_kl_nats for score in scores if score.teacher_kl_nats is not None]
         values.append(sum(known) / tokens if tokens and len(known) == len(scores) else None)
         lines.append(f"| {name} | " + " | ".join(shown(value) for value in values) + " |")
+    if len({lineage.study.reader_of(name) for name, _ in rows}) > 1:
+        lines += [
+            "",
+            "Nats are per token of each model's own tokenizer: between these models, compare bits per byte.",
+        ]
     return [*lines, ""]
 
 
