@@ -28,9 +28,10 @@ from pathlib import Path
 from benchmarks.page_opening import opening_seconds, stated
 
 from stillmark.compute.flops import generate_flops
-from stillmark.plan import Job, Plan, checkpoint_flops
+from stillmark.plan import Job, Plan
 from stillmark.provenance import provenance
 from stillmark.records import CheckpointRecord, LedgerEntry, Method, Outcome, SampleRecord, Store
+from stillmark.sizes import checkpoint_flops
 from stillmark.study import study_from_text
 from stillmark.tasks import Sample
 

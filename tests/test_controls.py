@@ -2,9 +2,10 @@
 
 import pytest
 
+from stillmark.added_arms import with_controls
 from stillmark.compute.flops import forward_flops, train_flops
 from stillmark.plan import Plan
-from stillmark.sizes import Sizes, with_controls
+from stillmark.sizes import Sizes
 from stillmark.study import Study, Traces, study_from_text
 
 TEXT = """

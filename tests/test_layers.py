@@ -17,6 +17,7 @@ TORCH_FREE = [
     "compute",
     "tasks",
     "sizes",
+    "added_arms",
     "benchmark_plan",
     "profile_plan",
     "plan",

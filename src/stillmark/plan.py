@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
+from stillmark.added_arms import with_controls, with_variants
 from stillmark.benchmark_plan import askings
 from stillmark.compute.flops import forward_flops, generate_flops
 from stillmark.compute.model_shape import ModelShape
@@ -23,9 +22,8 @@ from stillmark.profile_plan import (
     refuse_impossible_profiles,
 )
 from stillmark.records import canonical
-from stillmark.sizes import Sizes, compared, resolved, with_controls, with_variants
+from stillmark.sizes import Sizes, checkpoint_flops, compared, resolved
 from stillmark.study.profile import Profile
-from stillmark.study.recipe import Recipe
 from stillmark.study.schema import GivenModel, PrunedModel, QuantisedArm, Study, Text
 
 METHOD_VERSION = 2  # of how stages are carried out: raised when code changes what a stage would record
@@ -49,14 +47,6 @@ class Job:
         """What the store keeps of it."""
         names = ("key", "stage", "arm", "seed", "needs", "checkpoint", "predicted_flops", "predicted_tokens")
         return {name: getattr(self, name) for name in names}
-
-
-def checkpoint_flops(recipe: Recipe) -> list[float]:
-    """Train FLOPs at which checkpoints are written: evenly spaced in log-compute, the last at the budget."""
-    first = recipe.train_flops * recipe.first_checkpoint
-    if recipe.checkpoints == 1:
-        return [recipe.train_flops]
-    return [float(x) for x in np.geomspace(first, recipe.train_flops, recipe.checkpoints)]
 
 
 class Plan:

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from stillmark.compute.flops import forward_flops, generate_flops, spared_prefill_flops, train_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.compute.shapes import shape_from_config
 from stillmark.errors import UserError
+from stillmark.study.recipe import Recipe
 from stillmark.study.schema import (
-    Arm,
     ComparedText,
     GivenModel,
     ModelSpec,
     PrunedModel,
-    QuantisedArm,
     ResolvedText,
     Study,
     TaskSpec,
@@ -178,6 +179,14 @@ class Sizes:
         return found.train_sequences * one
 
 
+def checkpoint_flops(recipe: Recipe) -> list[float]:
+    """Train FLOPs at which checkpoints are written: evenly spaced in log-compute, the last at the budget."""
+    first = recipe.train_flops * recipe.first_checkpoint
+    if recipe.checkpoints == 1:
+        return [recipe.train_flops]
+    return [float(x) for x in np.geomspace(first, recipe.train_flops, recipe.checkpoints)]
+
+
 def resolved(study: Study, arm: str) -> ResolvedText:
     """What the files of an arm's text task were found to hold, as the arm's tokenizer reads them."""
     task, reader = study.task_of(arm), study.reader_of(arm)
@@ -200,60 +209,6 @@ def compared(study: Study, arm: str) -> ComparedText:
     assert isinstance(spec, Text), arm
     assert teacher is not None, arm
     return spec.compared[f"{study.reader_of(arm)} {study.reader_of(teacher)}"]
-
-
-def with_controls(study: Study) -> Study:
-    """The study with the arm that each `control` asks for, and the conclusion holding students against them."""
-    arms: dict[str, Arm] = {}
-    sizes = Sizes(study)
-    for name, arm in study.arms.items():
-        arms[name] = arm
-        if arm.control:
-            arms[f"{name}-control"] = control_of(name, arm, sizes)
-    conclusion = study.conclusion
-    if conclusion:
-        added = [f"{name}-control" for name, arm in study.arms.items() if arm.control]
-        conclusion = conclusion.model_copy(update={"controls": [*conclusion.controls, *added]})
-    return study.model_copy(update={"arms": arms, "conclusion": conclusion})
-
-
-def with_variants(study: Study) -> Study:
-    """The study with the arm that each entry of `quantise` asks for, after the arm that it is made from."""
-    arms: dict[str, Arm] = {}
-    for name, arm in study.arms.items():
-        arms[name] = arm
-        for format in arm.quantise:
-            plain = arm.model_dump(exclude={"quantise", "control"})
-            variant = QuantisedArm.model_validate({**plain, "parent": name, "format": format})
-            arms[f"{name}-{format}"] = variant
-    return study.model_copy(update={"arms": arms})
-
-
-def control_of(name: str, arm: Arm, sizes: Sizes) -> Arm:
-    """The vanilla arm beside a distilled one, within the budget that its `match` allows."""
-    assert arm.control is not None, name
-    recipe = arm.training
-    text = arm.control.text or ("solutions" if recipe.text == "traces" else recipe.text)
-    untaught = {
-        "text": text, "loss": "cross_entropy", "traces": None, "logit_cache": None, "on_policy": None,
-        "hidden_states": None, "cross_entropy_weight": 0.0, "temperature": 1.0, "temperature_squared": False,
-    }  # fmt: skip
-    if arm.control.learning_rate:
-        untaught["learning_rate"] = arm.control.learning_rate
-    plain = recipe.model_copy(update=untaught)
-    control = arm.model_copy(update={"kind": "vanilla", "teacher": None, "control": None, "recipe": plain})
-    budget = recipe.train_flops
-    if arm.control.match in ("tokens", "steps"):
-        beside = Sizes(sizes.study.model_copy(update={"arms": {**sizes.study.arms, name: control}}))
-        of_student, of_control = sizes.sample(name).read, beside.sample(name).read
-        samples = sizes.num_samples(name) * (of_student / of_control if arm.control.match == "tokens" else 1)
-        budget = samples * beside.sample_flops(name)
-    elif arm.control.match == "compute":
-        budget += sizes.own_text_flops(name)
-    elif arm.control.match == "compute_with_teacher":
-        budget += sizes.own_text_flops(name)
-        budget += sizes.teacher_forward_flops(name) + sizes.generation_flops(name) + sizes.capture_flops(name)
-    return control.model_copy(update={"recipe": plain.model_copy(update={"train_flops": float(budget)})})
 
 
 # ---- one model, one task

@@ -7,7 +7,8 @@ import pytest
 from tests.report.fabricate_text import SEQUENCES, STUDY, resolved_study, text_store
 
 from stillmark.analysis.conclusion import conclude_study
-from stillmark.plan import Plan, checkpoint_flops
+from stillmark.plan import Plan
+from stillmark.sizes import checkpoint_flops
 
 PLAN = Plan(resolved_study())
 PRUNING = 1_000_000  # as fabricated

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.paths import ROOT
 
 from stillmark.compute.flops import generate_flops
-from stillmark.plan import Job, Plan, checkpoint_flops
+from stillmark.plan import Job, Plan
 from stillmark.records import (
     CheckpointRecord,
     LedgerEntry,
@@ -17,6 +17,7 @@ from stillmark.records import (
     Store,
     canonical,
 )
+from stillmark.sizes import checkpoint_flops
 from stillmark.study import study_from_text
 from stillmark.tasks import Sample, Task
 

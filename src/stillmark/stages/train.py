@@ -19,8 +19,9 @@ from stillmark.errors import UserError
 from stillmark.models.build import build_model, save_model
 from stillmark.models.given import given_model
 from stillmark.models.prune import PrunedShape, prune
-from stillmark.plan import Job, Plan, checkpoint_flops
+from stillmark.plan import Job, Plan
 from stillmark.records import CheckpointRecord, LedgerEntry, Method, Store
+from stillmark.sizes import checkpoint_flops
 from stillmark.stages.adopt import device_name, final_model, model_folder, tokenizer_for
 from stillmark.stages.text import corpus_for, open_cache
 from stillmark.study.schema import GivenModel, PrunedModel

@@ -164,7 +164,7 @@ class Arm(Strict):
 class QuantisedArm(Arm):
     """The last checkpoint of another arm in a GGUF format, as an engine of that format runs it (llama.cpp).
 
-    Nothing is trained for it: what it took to make is what its parent took. A plan makes it (`sizes.py`), no file.
+    Nothing is trained for it: what it took to make is what its parent took. A plan makes it (`added_arms.py`), no file.
     """
 
     parent: str
