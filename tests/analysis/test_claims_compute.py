@@ -18,16 +18,15 @@ from stillmark.analysis.claims_compute import (
     tokens_at_claim,
 )
 from stillmark.analysis.claims_hours import (
-    Side,
     hours_ratios,
     implied_mfu,
     logit_ratios,
     mixed_ratios,
-    ratio_of,
     rl_ratios,
     student_hours,
 )
 from stillmark.analysis.claims_inputs import NotComputable, RatioInputs, gather
+from stillmark.analysis.claims_ratios import Side, ratio_of
 from stillmark.errors import UserError
 from stillmark.published.registry import load_registry
 from stillmark.published.settings import PublishedSettings

@@ -6,7 +6,6 @@ from stillmark.analysis.claims_compute import BOUNDARIES, Boundary, RatioRange, 
 from stillmark.analysis.claims_curves import AnswerPoint, TrainingPoint, answer_points, training_points
 from stillmark.analysis.claims_hours import (
     ImpliedMfu,
-    LabelledRatio,
     Purchase,
     hours_ratios,
     implied_mfu,
@@ -16,6 +15,7 @@ from stillmark.analysis.claims_hours import (
     rl_ratios,
 )
 from stillmark.analysis.claims_inputs import Evidence, NotComputable, RatioInputs, gather
+from stillmark.analysis.claims_ratios import LabelledRatio
 from stillmark.analysis.claims_size import SizeRow, against_own_base, size_claim
 from stillmark.analysis.density import DensityRow, density_rows
 from stillmark.errors import UserError

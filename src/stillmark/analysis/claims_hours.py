@@ -1,43 +1,19 @@
 """Ratios of device-hours, the MFU that hours and FLOPs imply together, and ratios across methods.
 
-Hours become FLOPs (or the reverse) only with a stated MFU: FLOPs = hours x 3,600 x peak FLOP/s x MFU. A ratio
-whose sides were counted in different ways is refused unless it is asked for, and then says so.
+Hours become FLOPs (or the reverse) only with a stated MFU: FLOPs = hours x 3,600 x peak FLOP/s x MFU.
 """
 
 from dataclasses import dataclass
 
 from stillmark.analysis.claims_compute import corners, kept_tokens, stage_flops
 from stillmark.analysis.claims_inputs import Evidence, RatioInputs, params_evidence
+from stillmark.analysis.claims_ratios import LabelledRatio, Side, ratio_of
 from stillmark.errors import UserError
 from stillmark.published.registry import Constant, Figure, Model, Registry
 from stillmark.published.settings import HoursAssumptions, PublishedSettings
 
 SECONDS_PER_HOUR = 3600
 PEAK = "h100_sxm_bf16_dense_peak"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Side:
-    """One side of a ratio: the amount, its unit, and how it was obtained."""
-
-    amount: float
-    unit: str
-    method: str
-    evidence: tuple[Evidence, ...] = ()
-    detail: str = ""
-    """The method in full, where a part of the amount was had in another way."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelledRatio:
-    """A ratio with the method of both sides; `is_mixed` where these differ."""
-
-    label: str
-    vanilla: Side
-    distilled: Side
-    ratio: float
-    is_mixed: bool
-    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,28 +59,6 @@ def purchase(registry: Registry, inputs: RatioInputs) -> Purchase | None:
         price=Evidence(model_id=teacher.id, figure=price),
         usd_low=low * price.value / 1e6,
         usd_high=high * price.value / 1e6,
-    )
-
-
-def ratio_of(
-    label: str, vanilla: Side, distilled: Side, *, allow_mixed: bool, note: str = ""
-) -> LabelledRatio:
-    """One side over the other; a `UserError` where they were counted in different ways, unless asked for."""
-    is_mixed = vanilla.method != distilled.method
-    if vanilla.unit != distilled.unit:
-        raise UserError(f"{label}: {vanilla.unit} over {distilled.unit} is not a ratio")
-    if is_mixed and not allow_mixed:
-        raise UserError(
-            f"{label}: the sides are counted in different ways: {vanilla.method} over {distilled.method}",
-            "`published: {allow_mixed_methods: true}` shows the ratio with that label",
-        )
-    return LabelledRatio(
-        label=label,
-        vanilla=vanilla,
-        distilled=distilled,
-        ratio=vanilla.amount / distilled.amount,
-        is_mixed=is_mixed,
-        note=note,
     )
 
 

@@ -1,14 +1,13 @@
 """Every fault of a registry file, one clear line each: the schema's, and those that the whole file shows."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from stillmark.errors import UserError, did_you_mean
-from stillmark.published.read import KeyPath, line_of, load_yaml
+from stillmark.published.problems import Problem, joined, problem_line, schema_problems
+from stillmark.published.read import KeyPath, load_yaml
 from stillmark.published.schema import (
     FIGURES,
     AnswerLengthEntry,
@@ -34,14 +33,6 @@ class Known:
     benchmarks: Mapping[str, BenchmarkEntry] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """One fault: where in the file, and what."""
-
-    path: KeyPath
-    message: str
-
-
 def parse_registry(text: str, name: str, known: Known) -> RegistryFile:
     """The checked entries of a registry file, or a `UserError` that names every fault."""
     data = load_yaml(text, name)
@@ -50,11 +41,11 @@ def parse_registry(text: str, name: str, known: Known) -> RegistryFile:
     try:
         file = RegistryFile.model_validate(data)
     except ValidationError as error:
-        problems = list(_schema_problems(error, data))
+        problems = list(schema_problems(error, data))
     else:
         problems = list(find_problems(file, known))
     if problems:
-        raise UserError("\n".join(_line(problem, text, name, data) for problem in problems), GUIDE)
+        raise UserError("\n".join(problem_line(problem, text, name, data) for problem in problems), GUIDE)
     return file
 
 
@@ -64,8 +55,8 @@ def parse_benchmarks(text: str, name: str) -> Mapping[str, BenchmarkEntry]:
     try:
         return BenchmarkFile.model_validate(data).benchmarks
     except ValidationError as error:
-        problems = _schema_problems(error, data)
-        raise UserError("\n".join(_line(problem, text, name, data) for problem in problems)) from None
+        problems = schema_problems(error, data)
+        raise UserError("\n".join(problem_line(problem, text, name, data) for problem in problems)) from None
 
 
 def find_problems(file: RegistryFile, known: Known) -> Iterator[Problem]:
@@ -105,7 +96,7 @@ def _lineage_problems(path: KeyPath, model: ModelEntry, model_ids: set[str]) -> 
     for where, other in named:
         if other not in model_ids:
             hint = did_you_mean(other, model_ids)
-            yield Problem(path=where, message=_joined(f"no model `{other}` in the registry", hint))
+            yield Problem(path=where, message=joined(f"no model `{other}` in the registry", hint))
     if model.base and model.base.id == model.id:
         yield Problem(path=(*path, "base"), message="a model cannot be its own base")
 
@@ -136,7 +127,7 @@ def _figure_problems(here: KeyPath, figure: FigureEntry, sources: set[str]) -> I
     """One figure by itself."""
     units = FIGURES.get(figure.name)
     if units is None:
-        message = _joined(f"unknown figure `{figure.name}`", did_you_mean(figure.name, FIGURES))
+        message = joined(f"unknown figure `{figure.name}`", did_you_mean(figure.name, FIGURES))
         yield Problem(path=(*here, "name"), message=message)
     elif figure.unit not in units:
         yield Problem(
@@ -183,7 +174,7 @@ def _scores_problems(
         here = (*path, "scores", index)
         benchmark = benchmarks.get(score.benchmark)
         if benchmark is None:
-            message = _joined(
+            message = joined(
                 f"unknown benchmark `{score.benchmark}`", did_you_mean(score.benchmark, benchmarks)
             )
             yield Problem(path=(*here, "benchmark"), message=message)
@@ -220,7 +211,7 @@ def _lengths_problems(
         here = (*path, "answer_lengths", index)
         if length.benchmark not in benchmarks:
             hint = did_you_mean(length.benchmark, benchmarks)
-            message = _joined(f"unknown benchmark `{length.benchmark}`", hint)
+            message = joined(f"unknown benchmark `{length.benchmark}`", hint)
             yield Problem(path=(*here, "benchmark"), message=message)
         yield from _source_problems(here, length, sources)
         identity = (length.benchmark, length.thinking, length.source, length.where)
@@ -239,82 +230,5 @@ def _source_problems(
         yield Problem(path=here, message="missing `source`: every figure says where it was seen")
     elif entry.source not in sources:
         hint = did_you_mean(entry.source, sources)
-        message = _joined(f"no source `{entry.source}`: describe it under `sources`", hint)
+        message = joined(f"no source `{entry.source}`: describe it under `sources`", hint)
         yield Problem(path=(*here, "source"), message=message)
-
-
-def _schema_problems(error: ValidationError, data: Any) -> Iterator[Problem]:
-    """Pydantic's errors as lines of ours; of a union's many complaints about one value, one."""
-    seen: set[KeyPath] = set()
-    for detail in error.errors():
-        path = _clean(detail["loc"], data)
-        if path in seen:
-            continue
-        seen.add(path)
-        yield Problem(path=path, message=_schema_message(detail, path))
-
-
-def _schema_message(detail: ErrorDetails, path: KeyPath) -> str:
-    """What a person needs to hear instead of pydantic's own words."""
-    key = path[-1] if path else ""
-    match detail["type"]:
-        case "missing":
-            return f"missing `{key}`"
-        case "extra_forbidden":
-            return f"unknown key `{key}`"
-        case "literal_error":
-            expected = detail.get("ctx", {}).get("expected", "")
-            what = "wrong unit" if key == "unit" else f"wrong `{key}`"
-            return f"{what}: `{detail['input']}` is not one of {expected}"
-        case "string_pattern_mismatch" if key in ("url", "items_source"):
-            return f"`{detail['input']}` is not an http(s) address"
-        case _:
-            return f"`{key}`: {detail['msg']}, not {detail['input']!r}"
-
-
-def _clean(location: tuple[str | int, ...], data: Any) -> KeyPath:
-    """A path without the names that pydantic adds for the members of a union."""
-    path: list[str | int] = []
-    here = data
-    for position, step in enumerate(location):
-        is_last = position == len(location) - 1
-        try:
-            here = here[step]
-        except (KeyError, IndexError, TypeError):
-            if is_last and isinstance(here, dict) and not str(step).startswith(("strict", "constrained")):
-                path.append(step)
-            break
-        path.append(step)
-    return tuple(path)
-
-
-def _line(problem: Problem, text: str, name: str, data: Any) -> str:
-    """`file:line: models[0] `id`, figures[2] `params_total`, unit: what is wrong`."""
-    line = line_of(text, problem.path)
-    where = ", ".join(_steps(problem.path, data)) or "file"
-    return f"{name}:{line}: {where}: {problem.message}"
-
-
-def _steps(path: KeyPath, data: Any) -> Iterable[str]:
-    """The path in words: list positions with the name of what stands there."""
-    here = data
-    words: list[str] = []
-    for step in path:
-        try:
-            here = here[step]
-        except (KeyError, IndexError, TypeError):
-            here = None
-        if isinstance(step, int):
-            label = ""
-            if isinstance(here, dict):
-                label = (
-                    here.get("id") or here.get("name") or here.get("printed") or here.get("benchmark") or ""
-                )
-            words[-1] += f"[{step}]" + (f" `{label}`" if label else "")
-        else:
-            words.append(str(step))
-    return words
-
-
-def _joined(message: str, hint: str | None) -> str:
-    return f"{message}; {hint}" if hint else message

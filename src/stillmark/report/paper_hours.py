@@ -1,8 +1,8 @@
 """The paper report's tables about hours and money: ratios of hours, implied MFU, the price of the tokens."""
 
 from stillmark.analysis.claims import PaperClaims
-from stillmark.analysis.claims_hours import LabelledRatio
 from stillmark.analysis.claims_inputs import InputName
+from stillmark.analysis.claims_ratios import LabelledRatio
 from stillmark.published.amounts import amount_text, figure_text, ratio_text
 from stillmark.report.paper_cells import (
     Cell,
