@@ -65,13 +65,16 @@ def begin_texts(tokenizer) -> None:
     tokenizer.backend_tokenizer.post_processor = template
 
 
+@pytest.mark.parametrize("context_tokens", [32, 8])  # 8 cuts characters and prompts
 @pytest.mark.parametrize("begins", [[], [0], [1], [0, 1]], ids=["none", "first", "second", "both"])
-def test_two_tokenizers_are_held_to_the_same_pieces(folder: Path, begins: list[int]):
+def test_two_tokenizers_are_held_to_the_same_pieces(folder: Path, begins: list[int], context_tokens: int):
     student, teacher = both = tokenizers(folder)
     for side in begins:
         begin_texts(both[side])
     test = [{"file": str(folder / "pages.txt")}]
-    spec = Text.model_validate(text_of(folder, test=test, test_sequences=10_000))
+    spec = Text.model_validate(
+        text_of(folder, test=test, test_sequences=10_000, context_tokens=context_tokens)
+    )
     own = read_corpus(spec, student)
     assert len({held_out.source for held_out in own.test}) == 2
     for cut, again in zip(own.test, read_corpus(spec, teacher, cut_by=student).test, strict=True):
@@ -79,13 +82,19 @@ def test_two_tokenizers_are_held_to_the_same_pieces(folder: Path, begins: list[i
             tokenizer.decode([t for t in side.sequence.targets if t != IGNORED], skip_special_tokens=True)
             for tokenizer, side in ((student, cut), (teacher, again))
         )
+        if (
+            "\ufffd" in first
+        ):  # begins or ends with a character's first bytes: which of both pieces tells it is left open
+            continue
         assert first == second
         assert [len(first.encode()), len(second.encode())] == [cut.num_bytes, again.num_bytes]
 
 
-def test_positions_compared_are_those_at_which_both_have_read_the_same(folder: Path):
+@pytest.mark.parametrize("context_tokens", [32, 26, 8])  # 26 cuts a character, 8 the prompts
+def test_positions_compared_are_those_at_which_both_have_read_the_same(folder: Path, context_tokens: int):
     student, teacher = tokenizers(folder)
-    corpus = read_corpus(Text.model_validate(text_of(folder)), student, with_texts=True)
+    spec = Text.model_validate(text_of(folder, context_tokens=context_tokens))
+    corpus = read_corpus(spec, student, with_texts=True)
     reading, num_compared = TeacherReading(teacher), 0
     for sequence, text in zip(corpus.train, corpus.train_texts, strict=True):
         pairs, teacher_ids = aligned_row(Row(sequence=sequence, text=text), reading)
@@ -96,9 +105,10 @@ def test_positions_compared_are_those_at_which_both_have_read_the_same(folder: P
             assert teacher.decode(teacher_ids[:before]) == f"[user] {text.turns[0][1]}[assistant] "
         for mine, theirs in pairs:
             read = student.decode(sequence.token_ids[begins : mine + 1])
+            read = read.lstrip("\ufffd")  # the last bytes of a character that the window before it began
             assert read == teacher.decode(teacher_ids[before : theirs + 1])
         num_compared += len(pairs)
-    assert num_compared > 0.5 * sum(sequence.num_loss_tokens for sequence in corpus.train)
+    assert num_compared > 0.4 * sum(sequence.num_loss_tokens for sequence in corpus.train)
 
 
 @pytest.fixture(scope="module")

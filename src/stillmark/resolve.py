@@ -41,13 +41,23 @@ def resolve(study: Study) -> Study:
     for name, spec in study.tasks.items():
         assert isinstance(spec, Text), name
         facts = resolved_text(found, name, spec, tokenizers)
-        if any(getattr(spec, part) not in (None, {}, fact) for part, fact in facts.items()):
-            raise UserError(f"tasks.{name}: its files are not those that `resolved` pins",
-                            hint="restore the files, or remove `resolved`")  # fmt: skip
+        require_pinned(f"tasks.{name}", spec, facts)
         tasks[name] = spec.model_copy(update=facts)
     first = next(iter(tokenizers.values()))
     benchmarks = resolved_benchmarks(study.benchmarks, first) if study.benchmarks else None
     return found.model_copy(update={"tasks": tasks, "benchmarks": benchmarks})
+
+
+def require_pinned(where: str, spec: Text, facts: Mapping[str, Any]) -> None:
+    """Refuses files, or tokenizers, that are not those that a study pins."""
+    if spec.resolved not in (None, facts["resolved"]):
+        raise UserError(f"{where}: its files are not those that `resolved` pins",
+                        hint="restore the files, or remove `resolved`")  # fmt: skip
+    for part in ("resolved_by", "compared"):
+        for key, pinned in getattr(spec, part).items():
+            if facts[part].get(key, pinned) != pinned:
+                raise UserError(f"{where}: the tokenizers of `{key}` do not read its files as `{part}` pins",
+                                hint=f"restore files and tokenizers, or remove `{part}`")  # fmt: skip
 
 
 def resolved_text(study: Study, task: str, spec: Text, tokenizers: Mapping[str, Any]) -> dict[str, Any]:

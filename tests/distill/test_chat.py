@@ -51,6 +51,10 @@ def test_a_row_is_the_conversation_as_the_tokenizer_reads_it(
     end = tokenizer.convert_tokens_to_ids(specials[1])
     written = [*tokenizer("red", add_special_tokens=False)["input_ids"], end]
     assert [target for target in sequence.targets if target != IGNORED] == written
+    assert (row.text.text, row.text.turns) == ("red", (("user", PAIR.prompt),))
+    read = [tokenizer.decode(sequence.token_ids[index]) for index, end in enumerate(row.text.ends) if end]
+    assert "".join(read) == "red"
+    assert len(row.text.ends) == len(sequence.token_ids)
 
 
 def test_turns_come_before_the_reply_and_a_bare_prompt_is_the_users():

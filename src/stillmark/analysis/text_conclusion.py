@@ -86,7 +86,14 @@ def task_row(lineage: Lineage, name: str, results: Mapping[str, TextResult]) -> 
                 "bytes": int(held_out.num_bytes[chosen].sum()),  # type: ignore[union-attr]
             }
         )
-    return {**spec.model_dump(mode="json"), "held_out": sources}
+    of_several = {part for part in ("resolved_by", "compared") if not getattr(spec, part)}
+    return {**spec.model_dump(mode="json", exclude=of_several), "held_out": sources}
+
+
+def tokenizer_part(lineage: Lineage, arm: str) -> dict[str, str]:
+    """The model whose tokenizer an arm reads with, of a study whose arms have several."""
+    readers = {name: lineage.study.reader_of(name) for name in lineage.study.arms}
+    return {"tokenizer": readers[arm]} if len(set(readers.values())) > 1 else {}
 
 
 def arm_row(lineage: Lineage, result: TextResult, teacher: TextResult | None, role: str) -> dict[str, Any]:
@@ -106,7 +113,7 @@ def arm_row(lineage: Lineage, result: TextResult, teacher: TextResult | None, ro
         "role": role,
         "kind": spec.kind,
         "model": spec.model,
-        "tokenizer": lineage.study.reader_of(name),  # the model whose it is
+        **tokenizer_part(lineage, name),
         "params": shape.params,
         "matmul_params": shape.matmul_params,
         "text": recipe.text if recipe else None,

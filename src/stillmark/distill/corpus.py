@@ -84,6 +84,11 @@ def read_corpus(
     if not test:
         raise UserError("a text task has no text to test on", "add a file to `test`, or set `held_out_share`")
     chosen = np.linspace(0, len(test) - 1, min(spec.test_sequences, len(test))).round().astype(int)
+    # One that tells nothing but the end of its document cannot be measured by the byte
+    pieces = [window for window in (test[index] for index in chosen) if window.num_bytes]
+    if not pieces:
+        raise UserError("a text task's held-out pieces tell no text but the end of it",
+                        "raise `test_sequences`, or hold out more text")  # fmt: skip
     chat = chat_format(tokenizer)
     return Corpus(
         train=train,
@@ -93,8 +98,7 @@ def read_corpus(
                 num_bytes=window.num_bytes,
                 source=window.whole.document.file,
             )
-            for window in (test[index] for index in chosen)
-            if window.num_bytes  # one that tells nothing but the end of its document cannot be measured by the byte
+            for window in pieces
         ],
         dropped_documents=overlaps.equal + overlaps.shared_run,
         train_texts=train_texts if with_texts else None,
@@ -131,7 +135,8 @@ class Window:
         return int(before[told[self.stop]] - before[told[self.start]])
 
     def read_by(self, tokenizer: Any, chat: ChatFormat | None) -> TokenSequence:
-        """The same piece of text as another tokenizer reads it, after the same text before it."""
+        """The same piece of text as another tokenizer reads it, after the same text before it, or as many tokens of a
+        prompt that was cut."""
         document, told = self.whole.document, self.whole.told
         before, end = frame(document, tokenizer, chat)
         if self.start >= self.whole.num_before:
@@ -153,8 +158,10 @@ class Window:
         whole, ends = self.whole, list(self.whole.read[self.start : self.stop])
         if 0 < self.start < whole.num_before:
             return TokenText(text="", ends=[0] * len(ends))
-        if ends[-1] == whole.read[self.stop]:  # the first bytes of a character
-            ends[-1] = 0
+        split = whole.read[
+            self.stop
+        ]  # the end of a character of which the window may hold the first bytes alone
+        ends = [0 if end == split else end for end in ends]
         first = whole.read[self.start - 1] if self.start else 0
         document = whole.document
         turns = document.turns or (("user", document.prompt),) if document.prompt and not self.start else ()

@@ -118,6 +118,7 @@ def details_of(conclusion: Mapping[str, Any], pair: Mapping[str, Any]) -> list[s
     student, other = arms[pair["student"]], arms[pair["other"]]
     teachers = [arm for arm in conclusion["arms"] if arm["role"] == "teacher"]
     lines = [score_line(arm) for arm in [student, other, *teachers]]
+    lines += filter(None, [text_words.tokenizer_note([student, other, *teachers]).strip()])
     lines += benchmark_lines(conclusion, student["arm"], other["arm"])
     lines += [spent_line(pair)]
     lines += gap_lines(student, other, conclusion["judge"])

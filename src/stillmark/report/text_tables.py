@@ -1,6 +1,6 @@
 """The tables of a text study's conclusion. Nothing is worked out here but sums of the ledger."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from stillmark.report import text_words, words
@@ -80,24 +80,11 @@ def arms_table(conclusion: Mapping[str, Any]) -> Table:
                 number(arm["tokens"], "none" if arm["loss"] is None else words.count(arm["tokens"])),
             )
         )  # fmt: skip
+    tokenizers = text_words.tokenizer_note(conclusion["arms"])
     return Table(name="arms", title="Arms", columns=tuple(columns), rows=tuple(rows),
                  note="At the end of training, over all held-out sequences and seeds, with 95% intervals; less is "
-                 f"better. {tokenizer_note(conclusion['arms'])}FLOPs: mean over seeds, counted, by boundary; unknown "
-                 "where a given model's making would count.")  # fmt: skip
-
-
-def tokenizer_note(arms: Sequence[Mapping[str, Any]]) -> str:
-    """What not to compare where arms read with tokenizers of their own; empty where they share one."""
-    of_model: dict[str, list[str]] = {}
-    for arm in arms:
-        of_model.setdefault(arm.get("tokenizer", ""), []).append(arm["arm"])  # absent in older conclusions
-    if len(of_model) < 2:
-        return ""
-    listed = "; ".join(f"{model}'s: {', '.join(names)}" for model, names in of_model.items())
-    return (
-        f"Arms read the same text with several tokenizers ({listed}), and a perplexity is per token: compare it within "
-        "one tokenizer, and bits per byte across them. "
-    )
+                 f"better. {tokenizers}FLOPs: mean over seeds, counted, by boundary; unknown where a given model's "
+                 "making would count.")  # fmt: skip
 
 
 def sources_table(conclusion: Mapping[str, Any]) -> Table:

@@ -1,6 +1,6 @@
 """How the numbers of a text study are written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stillmark.report import words
@@ -78,3 +78,17 @@ def sign_of(row: Mapping[str, Any] | None) -> str:
 def least(measure_rows: Mapping[str, Any], measure: str) -> float:
     row = measure_rows[measure]
     return float("inf") if row is None else float(row["value"])
+
+
+def tokenizer_note(arms: Sequence[Mapping[str, Any]]) -> str:
+    """What not to compare where arms read with tokenizers of their own; empty where they share one."""
+    of_model: dict[str, list[str]] = {}
+    for arm in arms:
+        of_model.setdefault(arm.get("tokenizer", ""), []).append(arm["arm"])
+    if len(of_model) < 2:
+        return ""
+    listed = "; ".join(f"{model}'s: {', '.join(names)}" for model, names in of_model.items())
+    return (
+        f"Arms read the same text with several tokenizers ({listed}), and a perplexity is per token: compare it within "
+        "one tokenizer, and bits per byte across them. "
+    )
