@@ -200,7 +200,7 @@ class Plan:
             "seed": seed, "model": self.config(name), "recipe": said,
             "task": self.task_key(name), "teacher": bool(arm.teacher), "base": bool(arm.base),
         }  # fmt: skip
-        if recipe.loss == "uld" and self.study.is_text:
+        if self.study.is_compared(name):
             inputs["compared"] = compared(self.study, name).model_dump()
         if isinstance(spec, PrunedModel):
             inputs["pruned"] = spec.model_dump()

@@ -22,7 +22,7 @@ from stillmark.evaluate.study_benchmarks import (
 )
 from stillmark.models.given import given_config, given_tokenizer
 from stillmark.study.benchmarks import Benchmarks, FoundBenchmark, OtherModel
-from stillmark.study.schema import GivenModel, Study, Text
+from stillmark.study.schema import ComparedText, GivenModel, Study, Text
 
 
 def resolve(study: Study) -> Study:
@@ -62,23 +62,27 @@ def require_pinned(where: str, spec: Text, facts: Mapping[str, Any]) -> None:
 
 def resolved_text(study: Study, task: str, spec: Text, tokenizers: Mapping[str, Any]) -> dict[str, Any]:
     """What the task's files are as tokens, of every tokenizer that an arm of the task reads with."""
-    arms = {name: arm for name, arm in study.arms.items() if study.task_of(name) == task}
-    first = next(iter(tokenizers))
+    arms = [name for name in study.arms if study.task_of(name) == task]
+    questions, first = questions_of(study.benchmarks), next(iter(tokenizers))
+    taught = [name for name in arms if study.is_compared(name)]
+    of_taught = {study.reader_of(name) for name in taught}
     corpora, counted = {}, {}
     for reader in dict.fromkeys([first, *map(study.reader_of, arms)]):
         corpora[reader] = read_corpus(
-            spec, tokenizers[reader], questions_of(study.benchmarks),
-            cut_by=None if reader == first else tokenizers[first], with_texts=study.is_compared(reader),
+            spec, tokenizers[reader], questions,
+            cut_by=None if reader == first else tokenizers[first], with_texts=reader in of_taught,
         )  # fmt: skip
         model = study.models[reader]
         assert isinstance(model, GivenModel), reader
         assert model.config is not None, reader
         counted[reader] = corpora[reader].resolved(int(model.config["vocab_size"]))
-    compared = {}
-    for name, arm in arms.items():
-        if arm.teacher and arm.recipe and arm.recipe.loss == "uld":
-            student, teacher = study.reader_of(name), study.reader_of(arm.teacher)
-            compared[f"{student} {teacher}"] = compared_text(corpora[student], tokenizers[teacher])
+    compared: dict[str, ComparedText] = {}
+    for name in taught:
+        teacher = study.arms[name].teacher
+        assert teacher is not None, name
+        if (readers := study.compared_readers(name)) not in compared:
+            corpus = corpora[study.reader_of(name)]
+            compared[readers] = compared_text(corpus, tokenizers[study.reader_of(teacher)])
     return {"resolved": counted.pop(first), "resolved_by": counted, "compared": compared}
 
 

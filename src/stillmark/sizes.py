@@ -115,7 +115,7 @@ class Sizes:
         """Forward and backward FLOPs of one training sample of mean length."""
         sample, shape, recipe = self.sample(arm), self.shape(arm), self.study.arms[arm].training
         whole = train_flops(shape, tokens=sample.read, scored_tokens=sample.scored)
-        if recipe.loss != "uld" or not self.study.is_text:
+        if not self.study.is_compared(arm):
             return whole
         # The head is run for what is compared, and again where cross-entropy is mixed in
         shared = self.compared_sample(arm).scored
@@ -133,7 +133,7 @@ class Sizes:
         if not arm.teacher or not arm.training.needs_live_teacher:
             return 0
         sample = self.sample(name)
-        if arm.training.loss == "uld" and self.study.is_text:
+        if self.study.is_compared(name):
             sample = self.compared_sample(name)
         one = forward_flops(self.shape(arm.teacher), tokens=sample.read, scored_tokens=sample.scored)
         return self.num_samples(name) * one
@@ -189,11 +189,11 @@ def checkpoint_flops(recipe: Recipe) -> list[float]:
 
 def resolved(study: Study, arm: str) -> ResolvedText:
     """What the files of an arm's text task were found to hold, as the arm's tokenizer reads them."""
-    task, reader = study.task_of(arm), study.reader_of(arm)
+    task = study.task_of(arm)
     spec = study.tasks[task]
     first = first_reading(spec, task)
     assert isinstance(spec, Text), task
-    return first if study.models[reader] is study.first_given else spec.resolved_by[reader]
+    return first if study.is_first_reader(arm) else spec.resolved_by[study.reader_of(arm)]
 
 
 def first_reading(spec: TaskSpec, task: str) -> ResolvedText:
@@ -205,10 +205,9 @@ def first_reading(spec: TaskSpec, task: str) -> ResolvedText:
 
 def compared(study: Study, arm: str) -> ComparedText:
     """What `uld` compares of the text that an arm is trained on."""
-    spec, teacher = study.tasks[study.task_of(arm)], study.arms[arm].teacher
+    spec = study.tasks[study.task_of(arm)]
     assert isinstance(spec, Text), arm
-    assert teacher is not None, arm
-    return spec.compared[f"{study.reader_of(arm)} {study.reader_of(teacher)}"]
+    return spec.compared[study.compared_readers(arm)]
 
 
 # ---- one model, one task

@@ -71,9 +71,7 @@ def task_row(lineage: Lineage, name: str, results: Mapping[str, TextResult]) -> 
     assert isinstance(spec, Text), name
     of_task = [arm for arm in results if lineage.study.task_of(arm) == name]
     # The tokens of the tokenizer that `resolved` is of, where an arm has it
-    of_task.sort(
-        key=lambda arm: lineage.study.models[lineage.study.reader_of(arm)] is not lineage.study.first_given
-    )
+    of_task.sort(key=lineage.study.is_first_reader, reverse=True)
     held_out = results[of_task[0]].held_out if of_task else None
     sources = []
     for source in dict.fromkeys(held_out.sources) if held_out else ():

@@ -6,7 +6,7 @@ mask, attention that is not replaceable). So the packed path is used only where 
 plain forward pass, over a prefix, branches after it, and decode steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from stillmark.backends.prefix import PassLimits
 from stillmark.backends.protocol import Sampling
 from stillmark.backends.sampling import UniformStream
 from stillmark.backends.scoring import packed_logprobs
+from stillmark.backends.wanted import text_config_of
 
 # Largest difference in log p of a token (nats) that rounding explains
 TOLERANCE_NATS = {torch.float64: 1e-6, torch.float32: 2e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
@@ -33,8 +34,7 @@ class _NeverStop:
 
 def reason_not_to_pack(packed: PackedModel) -> str | None:
     """Why the packed path cannot be used for this model, or None where it gives the model's own logits."""
-    config = packed.model.config
-    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    text_config = text_config_of(packed.model)
     layer_types = set(getattr(text_config, "layer_types", None) or [])
     if layer_types - KNOWN_LAYER_TYPES:
         return f"it has layers of the types {sorted(layer_types - KNOWN_LAYER_TYPES)}"
@@ -70,12 +70,8 @@ def _worst_difference(packed: PackedModel, vocab_size: int) -> float:
     Scoring is compared token for token. A token that was written greedily has to be the plain pass's best, or
     as likely: what it lacks counts as the difference.
     """
-    step = max(1, vocab_size // 41)
-    ids = [(7 + index * step) % vocab_size for index in range(24)]
-    prefix, branches = (
-        tuple(ids[:6]),
-        (tuple(ids[6:11]), tuple(ids[11:14]), tuple(ids[6:8]) + tuple(ids[14:18])),
-    )
+    ids = trial_ids(vocab_size, range(24))
+    prefix, branches = ids[:6], (ids[6:11], ids[11:14], ids[6:8] + ids[14:18])
     # Nothing is computed again, so that the trial has all that a tree can hold
     limits = PassLimits(
         max_tokens=16, max_wanted=16, group_tokens=8, pairs_per_position=1 << 30, positions_per_pass=0
@@ -100,6 +96,12 @@ def _worst_difference(packed: PackedModel, vocab_size: int) -> float:
         for found in (difference, _loss_of_greedy(logprobs_TV[len(prompt) - 1 :], new)):
             worst = found if not found <= worst else worst
     return worst
+
+
+def trial_ids(vocab_size: int, places: Iterable[int]) -> tuple[int, ...]:
+    """Tokens spread over the vocabulary: at equal places equal ones."""
+    step = max(1, vocab_size // 41)
+    return tuple((7 + place * step) % vocab_size for place in places)
 
 
 def _written_greedily(

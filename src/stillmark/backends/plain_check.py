@@ -13,11 +13,17 @@ from typing import Any
 import torch
 
 from stillmark.backends.decoding import PromptRows
-from stillmark.backends.packed_check import TOLERANCE_NATS, greedy_loss, plain_logprobs_of_all
+from stillmark.backends.packed_check import (
+    TOLERANCE_NATS,
+    greedy_loss,
+    plain_logprobs_of_all,
+    trial_ids,
+)
 from stillmark.backends.plain import PlainWays, plain_generate
 from stillmark.backends.protocol import Sampling
 from stillmark.backends.sampling import UniformStream
 from stillmark.backends.stopping import StopRule
+from stillmark.backends.wanted import text_config_of
 from stillmark.errors import UserError
 
 NUM_ROWS, NUM_TOKENS = 4, 5
@@ -40,12 +46,11 @@ def ways_that_hold(model: Any, max_rows: int, *, num_positions: int | None) -> P
 
 def must_be_causal(model: Any, *, num_positions: int | None) -> None:
     """Raises UserError where log p of a token changes with the tokens that come after it."""
-    vocab_size = _vocab_size(model)
-    length, step = 17 if num_positions is None else min(17, num_positions), max(1, vocab_size // 41)
+    length = 17 if num_positions is None else min(17, num_positions)
     num_same = length // 2
     # Two passes of one shape, so that a causal model's numbers are the same to the last bits in any dtype
     passes = [
-        tuple((index if index < num_same else index + shift) * step % vocab_size for index in range(length))
+        trial_ids(_vocab_size(model), [*range(num_same), *range(num_same + shift, length + shift)])
         for shift in (3, 11)
     ]
     first_TV, second_TV = (plain_logprobs_of_all(model, [ids])[0][:num_same] for ids in passes)
@@ -59,17 +64,14 @@ def must_be_causal(model: Any, *, num_positions: int | None) -> None:
 
 
 def _vocab_size(model: Any) -> int:
-    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
-    return int(config.vocab_size)
+    return int(text_config_of(model).vocab_size)
 
 
 def _worst_loss(model: Any, way: PlainWays, num_positions: int | None) -> float:
     """How much less likely (nats) a token of a greedy reply is than the model's best, at worst."""
-    vocab_size = _vocab_size(model)
     longest = 17 if num_positions is None else max(1, min(17, num_positions - NUM_TOKENS))
-    step = max(1, vocab_size // 41)
     prompts = [
-        tuple((7 + (row * longest + index) * step) % vocab_size for index in range(length))
+        trial_ids(_vocab_size(model), range(row * longest, row * longest + length))
         for length in {1, longest}
         for row in range(NUM_ROWS)
     ]

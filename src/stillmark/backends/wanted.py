@@ -58,9 +58,7 @@ class WantedRows:
 
 def last_layer_modules(model: nn.Module) -> list[nn.Module]:
     """The modules of the last layer that only what is wanted needs; empty where they are not known."""
-    config = model.config
-    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    num_layers = getattr(text_config, "num_hidden_layers", None)
+    num_layers = getattr(text_config_of(model), "num_hidden_layers", None)
     stacks = [
         module
         for module in model.modules()
@@ -70,6 +68,12 @@ def last_layer_modules(model: nn.Module) -> list[nn.Module]:
         return []
     parts = dict(stacks[0][-1].named_modules())
     return [parts[name] for name in NAMES if name in parts and _is_of_plain_layers(parts[name])]
+
+
+def text_config_of(model: Any) -> Any:
+    """The config of the language model in it: the model's own, or of one that also sees, a part of that."""
+    config = model.config
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 def _is_of_plain_layers(module: nn.Module) -> bool:

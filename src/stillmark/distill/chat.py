@@ -11,6 +11,7 @@ from typing import Any
 
 from stillmark.backends.tokens import TextCodec, TokenIds
 from stillmark.errors import UserError
+from stillmark.tasks.documents import contents
 
 Turns = Sequence[tuple[str, str]]  # (role, content)
 PROBE = "stillmark"  # a reply that no template changes
@@ -65,6 +66,14 @@ class ChatFormat:
 def chat_format(tokenizer: Any) -> ChatFormat | None:
     """The format of an instruct model's tokenizer; None where it has no template: a base model's has none."""
     return ChatFormat(tokenizer) if getattr(tokenizer, "chat_template", None) else None
+
+
+def ids_before_reply(turns: Turns, tokenizer: Any, chat: ChatFormat | None) -> Sequence[int]:
+    """What comes before a reply: the turns through the chat template, or their contents where there is none."""
+    if chat:
+        return chat.prompt_ids(turns)
+    ids: list[int] = tokenizer(contents(turns))["input_ids"]
+    return ids
 
 
 def added_ids(tokenizer: Any) -> Sequence[int]:

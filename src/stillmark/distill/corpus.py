@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stillmark.distill.chat import ChatFormat, chat_format
+from stillmark.distill.chat import ChatFormat, chat_format, ids_before_reply
 from stillmark.distill.cross_tokenizer import TokenText, ends_of
 from stillmark.distill.identity import TokenSequence, data_sha256
 from stillmark.distill.text import next_token_sequence
@@ -158,17 +158,14 @@ class Window:
         whole, ends = self.whole, list(self.whole.read[self.start : self.stop])
         if 0 < self.start < whole.num_before:
             return TokenText(text="", ends=[0] * len(ends))
-        split = whole.read[
-            self.stop
-        ]  # the end of a character of which the window may hold the first bytes alone
+        # Of a character that goes on in the next window, none of the bytes here has read all of it
+        split = whole.read[self.stop]
         ends = [0 if end == split else end for end in ends]
         first = whole.read[self.start - 1] if self.start else 0
-        document = whole.document
-        turns = document.turns or (("user", document.prompt),) if document.prompt and not self.start else ()
         return TokenText(
-            text=document.response[first : max(first, *ends)],
+            text=whole.document.response[first : max(first, *ends)],
             ends=[max(0, end - first) for end in ends],
-            turns=turns,
+            turns=() if self.start else whole.document.asked,
         )
 
 
@@ -207,10 +204,10 @@ def frame(document: Document, tokenizer: Any, chat: ChatFormat | None) -> tuple[
     A prompt goes through the tokenizer's chat template where it has one, and its response ends as the template ends a
     reply; other text ends with the tokenizer's end token.
     """
-    if document.prompt and chat:
-        return list(chat.prompt_ids(document.turns or (("user", document.prompt),))), chat.end_ids
-    before = tokenizer(document.prompt)["input_ids"] if document.prompt else start_ids(tokenizer)
-    return before, [tokenizer.eos_token_id]
+    end = [tokenizer.eos_token_id]
+    if not document.prompt:
+        return start_ids(tokenizer), end
+    return ids_before_reply(document.asked, tokenizer, chat), chat.end_ids if chat else end
 
 
 def start_ids(tokenizer: Any) -> list[int]:

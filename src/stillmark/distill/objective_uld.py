@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from stillmark.distill.chat import ChatFormat, chat_format
+from stillmark.distill.chat import ChatFormat, chat_format, ids_before_reply
 from stillmark.distill.corpus import Corpus
 from stillmark.distill.cross_tokenizer import TokenText, aligned_positions, fused_uld, token_ends
 from stillmark.distill.head import OutputHead
@@ -54,10 +54,7 @@ class TeacherReading:
         """(ids, the offset in the text after each; 0 of what is before it)."""
         if not text.turns:
             return token_ends(self.tokenizer, text.text, special_tokens=True)
-        if self.chat:
-            before = list(self.chat.prompt_ids(text.turns))
-        else:
-            before = self.tokenizer("\n\n".join(content for _, content in text.turns))["input_ids"]
+        before = ids_before_reply(text.turns, self.tokenizer, self.chat)
         ids, ends = token_ends(self.tokenizer, text.text)
         return [*before, *ids], [*[0] * len(before), *ends]
 
@@ -73,7 +70,7 @@ def aligned_batch(batch: MicroBatch, teacher: TeacherReading) -> AlignedBatch:
         if pairs:
             student_places += [(index, student) for student, _ in pairs]
             teacher_places += [(len(texts), teacher) for _, teacher in pairs]
-            texts.append(teacher_ids[: pairs[-1][1] + 1])
+            texts.append(teacher_ids)
     ids_BU = torch.zeros(len(texts), max(map(len, texts), default=0), dtype=torch.long)
     for index, ids in enumerate(texts):  # padded on the right: causal attention keeps it from every position
         ids_BU[index, : len(ids)] = torch.tensor(ids)
@@ -86,7 +83,7 @@ def aligned_batch(batch: MicroBatch, teacher: TeacherReading) -> AlignedBatch:
 
 
 def aligned_row(row: Row, teacher: TeacherReading) -> tuple[list[tuple[int, int]], Sequence[int]]:
-    """((student's position, teacher's position) in ascending order, the teacher's tokens)."""
+    """((student's position, teacher's position) in ascending order, the teacher's tokens up to the last of these)."""
     if row.text is None:
         raise UserError(
             "loss `uld` compares tokenizers on the same text, but a sample came as tokens alone",
@@ -94,7 +91,8 @@ def aligned_row(row: Row, teacher: TeacherReading) -> tuple[list[tuple[int, int]
         )
     teacher_ids, teacher_ends = teacher.tokens(row.text)
     both = zip(*aligned_positions(row.text.ends, teacher_ends), strict=True)
-    return [pair for pair in both if row.sequence.targets[pair[0]] != IGNORED], teacher_ids
+    pairs = [pair for pair in both if row.sequence.targets[pair[0]] != IGNORED]
+    return pairs, teacher_ids[: pairs[-1][1] + 1] if pairs else []
 
 
 def compared_text(corpus: Corpus, teacher_tokenizer: Any) -> ComparedText:
@@ -102,11 +100,10 @@ def compared_text(corpus: Corpus, teacher_tokenizer: Any) -> ComparedText:
     assert corpus.train_texts is not None
     teacher, teacher_tokens, positions, total = TeacherReading(teacher_tokenizer), 0, 0, hashlib.sha256()
     for sequence, text in zip(corpus.train, corpus.train_texts, strict=True):
-        pairs, ids = aligned_row(Row(sequence=sequence, text=text), teacher)
-        read = list(ids[: pairs[-1][1] + 1]) if pairs else []
+        pairs, read = aligned_row(Row(sequence=sequence, text=text), teacher)
         positions += len(pairs)
         teacher_tokens += len(read)
-        total.update(json.dumps([pairs, read]).encode())
+        total.update(json.dumps([pairs, list(read)]).encode())
     if not positions:
         raise UserError("loss `uld`: there is no place in the training text where both tokenizers have read the same",
                         "raise `context_tokens` so that prompts and some of their responses fit")  # fmt: skip

@@ -136,11 +136,12 @@ def value_faults(lineage: Lineage, job: Job, row: TextScore) -> Iterator[str]:
         yield f"a log-likelihood of {row.nats} is above 0"
     kl = row.teacher_kl_nats
     if (kl is not None) != lineage.plan.is_judged(job.arm):
-        yield (
+        fault = (
             "has no divergence from the teacher"
             if kl is None
             else "has a divergence, but no teacher of its vocabulary"
         )
+        yield fault
     if kl is not None and kl < -ROUNDING * row.tokens:
         yield f"a divergence of {kl} is below 0"
     if kl is not None and job.arm == lineage.plan.judge and abs(kl) > ROUNDING * row.tokens:

@@ -63,7 +63,6 @@ def tokenizer_for(plan: Plan, arm: str) -> Any:
     """The tokenizer that an arm's text is read with: in a text study a given model's."""
     study = plan.study
     if study.is_text:
-        spec = study.models[study.reader_of(arm)]
-        assert isinstance(spec, GivenModel), arm
+        spec = study.given_reader(arm)
         return given_tokenizer(spec.checkpoint, spec.revision)
     return word_tokenizer(tokenizer_words(plan.tasks[study.task_of(arm)]))

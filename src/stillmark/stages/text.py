@@ -39,14 +39,14 @@ def corpus_for(plan: Plan, arm: str) -> Corpus:
     task = plan.study.task_of(arm)
     spec = plan.study.tasks[task]
     assert isinstance(spec, Text), task
-    reader, first = plan.study.reader_of(arm), plan.study.first_given
-    model = plan.study.models[reader]
-    key = (spec.model_dump_json(), model.model_dump_json())
+    study, first = plan.study, plan.study.first_given
+    reader = study.reader_of(arm)
+    key = (spec.model_dump_json(), study.given_reader(arm).model_dump_json())
     if key not in _corpora:
         _corpora[key] = read_corpus(
-            spec, tokenizer_for(plan, arm), questions_of(plan.study.benchmarks),
-            cut_by=None if model is first else given_tokenizer(first.checkpoint, first.revision),
-            with_texts=plan.study.is_compared(reader),
+            spec, tokenizer_for(plan, arm), questions_of(study.benchmarks),
+            cut_by=None if study.is_first_reader(arm) else given_tokenizer(first.checkpoint, first.revision),
+            with_texts=any(study.is_compared(name) and study.reader_of(name) == reader for name in study.arms),
         )  # fmt: skip
     corpus = _corpora[key]
     expected = resolved(plan.study, arm)

@@ -213,10 +213,16 @@ class Study(Strict):
         """The given model whose tokenizer cuts a text study's held-out text, and reads for all that share it."""
         return next(spec for spec in self.models.values() if isinstance(spec, GivenModel))
 
-    def is_compared(self, reader: str) -> bool:
-        """Whether a teacher reads, in tokens of its own, what an arm reads with this model's tokenizer."""
-        taught = [name for name, arm in self.arms.items() if arm.recipe and arm.recipe.loss == "uld"]
-        return any(self.reader_of(name) == reader for name in taught)
+    def is_compared(self, arm: str) -> bool:
+        """Whether the arm's teacher reads its text in tokens of its own. Questions have one tokenizer for all."""
+        recipe = self.arms[arm].recipe
+        return self.is_text and recipe is not None and recipe.loss == "uld"
+
+    def compared_readers(self, arm: str) -> str:
+        """The key of `Text.compared` for an arm and its teacher."""
+        teacher = self.arms[arm].teacher
+        assert teacher is not None, arm
+        return f"{self.reader_of(arm)} {self.reader_of(teacher)}"
 
     def task_of(self, arm: str) -> str:
         """The name of the task that an arm is trained on."""
@@ -233,6 +239,16 @@ class Study(Strict):
             for name, model in self.models.items()
             if isinstance(model, GivenModel) and model.vocabulary_sha256 == vocabulary
         )
+
+    def given_reader(self, arm: str) -> GivenModel:
+        """The same, as the study has it."""
+        model = self.models[self.reader_of(arm)]
+        assert isinstance(model, GivenModel), arm
+        return model
+
+    def is_first_reader(self, arm: str) -> bool:
+        """Whether the arm reads as the study's first given model does."""
+        return self.given_reader(arm) is self.first_given
 
 
 class PublishedStudy(Strict):

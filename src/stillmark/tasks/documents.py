@@ -40,6 +40,11 @@ class Document:
     line: int
     turns: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def asked(self) -> tuple[tuple[str, str], ...]:
+        """The turns before the response: a prompt without turns is the user's; none of a document that is all text."""
+        return self.turns or ((("user", self.prompt),) if self.prompt else ())
+
 
 def read_documents(files: Sequence[TextFile]) -> tuple[list[Document], list[Document]]:
     """The documents to train on and those held out, in the files' order. Raises UserError: file, line, what is wrong.
