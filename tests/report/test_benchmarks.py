@@ -1,5 +1,6 @@
 """Benchmarks in a text study's conclusion, tables and page, where who is right on what is known."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from stillmark.records import ItemRecord
 from stillmark.report.benchmarks import benchmark_tables
 from stillmark.report.record_checks import check_records
 from stillmark.report.samples import OUTCOME_ORDER, browse_benchmarks, question_and_answer
+from stillmark.report.text_figures import text_chart, text_picture_files
 from stillmark.report.write import conclude
 from stillmark.tasks.choice_scorer import choice_target
 
@@ -137,6 +139,20 @@ def test_the_records_hold_together(store):
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+def test_the_picture_has_a_panel_of_accuracy_with_the_other_models_levels(store):
+    conclusion = conclude_study(store)
+    drawn = [layer["data"]["values"] for row in text_chart(conclusion).to_dict()["vconcat"] for one in row["hconcat"]
+             for layer in one["layer"] if "gsm8k" in json.dumps(one["layer"][0]["encoding"])]  # fmt: skip
+    points = {(row["arm"], row["value"]) for row in drawn[0]}
+    assert points == {
+        (arm, num_right(arm, at) / NUM_ITEMS) for arm in ("distilled", "distilled-control") for at in range(4)
+    }
+    levels = {row.get("arm", row.get("name")): row["value"] for row in [*drawn[3], *drawn[4]]}
+    assert levels == {"teacher": 36 / NUM_ITEMS, "proprietary": 38 / NUM_ITEMS}
+    svg = text_picture_files(conclusion)["curve.svg"].decode()
+    assert all(f">{text}</text>" in svg for text in ("accuracy on gsm8k", "proprietary", "bits per byte"))
+
+
 def test_the_chart_shows_accuracy_over_compute_with_other_models_as_levels(folder, tmp_path):
     conclude(folder, is_changed=True)
     page = Browser(tmp_path / "profile")

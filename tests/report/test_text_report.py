@@ -69,6 +69,7 @@ def test_page_says_the_answer_and_what_is_unknown(folder, conclusion):
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert all(f">{name}</small>" in page for name in ("teacher", "base", "everything"))
     assert "the same start for every seed" in page
+    assert 'value="kl_per_token"' in page
 
 
 def test_unknown_is_an_empty_field_and_the_word(conclusion):

@@ -35,7 +35,8 @@ def accuracy_table(found: Mapping[str, Any]) -> Table:
         for row in found["results"]
     ]  # fmt: skip
     return Table(name="benchmarks", title="Accuracy on public benchmarks", columns=tuple(columns), rows=tuple(rows),
-                 note="The last checkpoint, asked greedily, with 95% intervals over items and seeds. Truncated and "
+                 note="The last checkpoint, asked greedily, each with its own tokenizer and chat template; 95% "
+                 "intervals over items and seeds. Truncated and "
                  "unparsed replies are not correct; errors are the harness's and in no accuracy.")  # fmt: skip
 
 
@@ -143,6 +144,14 @@ def charted(conclusion: Mapping[str, Any], arm: Mapping[str, Any]) -> dict[str, 
         measure_key(row["benchmark"]): row["accuracy"] for row in found["results"] if row["arm"] == arm["arm"]
     }
     return {"curve": curve, "scores": {**arm["scores"], **scores}}
+
+
+def others_of(conclusion: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Models that are no arms: what they reach, drawn as a level."""
+    arms = {arm["arm"] for arm in conclusion["arms"]}
+    found = conclusion.get("benchmarks") or {"results": []}
+    return [{"name": row["arm"], "measure": measure_key(row["benchmark"]), "value": row["accuracy"]["value"]}
+            for row in found["results"] if row["arm"] not in arms and row["accuracy"]]  # fmt: skip
 
 
 def told_apart(difference: Mapping[str, Any] | None) -> str:

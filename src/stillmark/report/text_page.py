@@ -7,7 +7,7 @@ from typing import Any
 from stillmark.analysis import benchmark_rows, crossed, curves, frontier, text_pairs, text_scores
 from stillmark.compute import flops, ledger
 from stillmark.report import text_words, words
-from stillmark.report.benchmarks import benchmark_measures, charted, measure_key
+from stillmark.report.benchmarks import benchmark_measures, charted, others_of
 from stillmark.report.page import BOUNDARY_TITLES, provenance_rows, rendered
 from stillmark.report.parts import PART_WORDS, Tile, ledger_bars
 from stillmark.report.reading import COUNTING
@@ -42,7 +42,7 @@ def context(conclusion: Mapping[str, Any]) -> dict[str, Any]:
         "boundaries": words.BOUNDARIES,
         "boundary_titles": BOUNDARY_TITLES,
         "fair": FAIR,
-        "measures": text_words.TITLES,
+        "measures": measures_of(conclusion),
         "accuracies": benchmark_measures(conclusion),
         "counting": COUNTING,
         "methods": methods(conclusion),
@@ -71,6 +71,13 @@ def tiles(conclusion: Mapping[str, Any]) -> list[Tile]:
             made.append(Tile(label=f"compute {pair['other']} needs, equal {label}", value=text_words.ratio(ratio),
                              note=f"95%: {words.ratio_limits(ratio)}; boundary: {FAIR}", link="how-ratio"))  # fmt: skip
     return made
+
+
+def measures_of(conclusion: Mapping[str, Any]) -> dict[str, str]:
+    """The text's measures that the chart has a curve of, in words: across vocabularies no divergence is known."""
+    trained = [arm for arm in conclusion["arms"] if arm["role"] != "teacher"] or conclusion["arms"]
+    return {measure: title for measure, title in text_words.TITLES.items()
+            if any(point[measure] for arm in trained for point in arm["curve"])}  # fmt: skip
 
 
 def ratio_grid(conclusion: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -129,21 +136,13 @@ def chart_data(conclusion: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "roles": ROLE_WORDS,
         "counting": COUNTING,
-        "measures": text_words.TITLES | benchmark_measures(conclusion),
+        "measures": measures_of(conclusion) | benchmark_measures(conclusion),
         "others": others_of(conclusion),
         "boundary": FAIR,
         "outcomes": OUTCOME_ORDER,
         "student": pair["student"] if pair else None,
         "beside": pair["other"] if pair else None,
     }
-
-
-def others_of(conclusion: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Models that are no arms: what they reach, drawn as a level."""
-    arms = {arm["arm"] for arm in conclusion["arms"]}
-    found = conclusion.get("benchmarks") or {"results": []}
-    return [{"name": row["arm"], "measure": measure_key(row["benchmark"]), "value": row["accuracy"]["value"]}
-            for row in found["results"] if row["arm"] not in arms and row["accuracy"]]  # fmt: skip
 
 
 def methods(conclusion: Mapping[str, Any]) -> list[dict[str, str]]:
