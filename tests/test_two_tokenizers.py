@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from tests.benchmark_tasks import write_tasks
 from tests.conftest import run_stillmark
 from tests.test_text_study import RECIPE, opened
 from tests.text_models import write_documents, write_given_model
@@ -15,6 +17,7 @@ from stillmark.compute.flops import forward_flops
 from stillmark.distill.corpus import read_corpus
 from stillmark.distill.objective_uld import TeacherReading, aligned_row
 from stillmark.distill.text import IGNORED, Row
+from stillmark.models.build import load_model
 from stillmark.study.schema import Text
 
 TEMPLATE = (
@@ -113,6 +116,7 @@ def test_positions_compared_are_those_at_which_both_have_read_the_same(folder: P
 
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Path:
+    write_tasks(folder)
     recipe = {**RECIPE, "loss": "uld", "cross_entropy_weight": 0.5}
     study = {
         "name": "two", "seeds": [0], "threads": 1, "tasks": {"mixed": text_of(folder)},
@@ -123,6 +127,8 @@ def run(folder: Path) -> Path:
                         "control": {"match": "compute_with_teacher"}},
         },
         "conclusion": {"students": ["student"]},
+        "benchmarks": {"tasks": [str(folder / "sums.yaml@loglikelihood"), str(folder / "words.yaml")], "limit": 6,
+                       "max_new_tokens": 4},
     }  # fmt: skip
     (folder / "study.yaml").write_text(yaml.safe_dump(study))
     done = run_stillmark("run", folder / "study.yaml", "--out", folder / "run", "--workers", "1")
@@ -160,10 +166,46 @@ def test_all_have_bits_per_byte_and_only_the_teacher_a_divergence(run: Path):
     assert bytes_of["teacher"] == bytes_of["student"] == bytes_of["student-control"]
 
 
+@pytest.mark.parametrize("arm", ["teacher", "student", "student-control"])
+def test_each_is_asked_benchmarks_with_its_own_tokenizer_and_template(run: Path, arm: str):
+    store, plan = opened(run)
+    record = store.checkpoints(plan.train_keys[arm, 0])[-1]
+    model, tokenizer = (
+        load_model(store.folder / record.path, record.sha256),
+        tokenizers(run)[arm == "teacher"],
+    )
+    found = plan.study.benchmarks.read_by(plan.study.reader_of(arm)).resolved
+    for name in (str(run / "sums.yaml@loglikelihood"), str(run / "words.yaml")):
+        key = plan.benchmark_keys[arm, 0, name, plan.study.arms[arm].checkpoints - 1]
+        samples, details, lengths = store.samples(key), store.details(key), []
+        assert len(samples) == found[name].num_items
+        for sample in samples:
+            detail = details[sample.item_id, sample.repeat]
+            sent = store.prompt(detail.prompt_sha256)
+            ids = tokenizer(sent, add_special_tokens=False)["input_ids"]
+            lengths.append(len(ids))
+            if "sums" in name:
+                whole = tokenizer(f"{sent} A", add_special_tokens=False)["input_ids"]
+                with torch.no_grad():
+                    logp = model(torch.tensor([whole])).logits[0].double().log_softmax(-1)
+                own = sum(float(logp[place - 1, whole[place]]) for place in range(len(ids), len(whole)))
+                assert json.loads(detail.nats)[0] == pytest.approx(own, abs=1e-4)
+            else:
+                assert sent.startswith("[user] ") == sent.endswith("[assistant] ") == (arm == "teacher")
+                with torch.no_grad():
+                    written = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=4)[
+                        0, len(ids) :
+                    ]
+                assert sample.response == tokenizer.decode(written, skip_special_tokens=True)
+        assert found[name].prompt_tokens == round(sum(lengths) / len(lengths))
+
+
 def test_the_run_is_reported_disclosed_and_verified(run: Path):
     for command in (["report", run / "run"], ["disclose", run / "run", "--out", run / "two.zip"]):
         done = run_stillmark(*command)
         assert done.returncode == 0, done.stderr
+    page = (run / "run" / "report.html").read_text()
+    assert [f'value="{measure}"' in page for measure in ("bits_per_byte", "kl_per_token")] == [True, False]
     done = run_stillmark("verify", run / "two.zip")
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -31,16 +31,17 @@ def askings(study: Study, asked: Benchmarks, shape: Callable[[str], ModelShape])
         if other in study.arms:
             raise UserError(f"benchmarks.others.{other}: an arm has this name", "give the model another name")
     for name in asked.tasks:
-        found, inputs = found_benchmark(asked, name), benchmark_inputs(asked, name)
+        inputs = benchmark_inputs(asked, name)
         for arm in benchmarked_arms(study, asked):
-            flops, tokens = benchmark_size(found, shape(arm))
+            read = asked.read_by(study.reader_of(arm))
+            flops, tokens = benchmark_size(found_benchmark(read, name), shape(arm))
             for checkpoint in asked_checkpoints(asked, study.arms[arm]):
-                own = inputs | arm_inputs(asked, study.arms[arm], checkpoint)
+                own = inputs | arm_inputs(read, study.arms[arm], checkpoint)
                 for seed in study.seeds:
                     yield Asking(model=arm, seed=seed, name=name, checkpoint=checkpoint, inputs=own, flops=flops,
                                  tokens=tokens)  # fmt: skip
         for other, model in asked.others.items():
-            flops, tokens = benchmark_size(found, None)
+            flops, tokens = benchmark_size(found_benchmark(asked, name), None)
             for seed in study.seeds:
                 yield Asking(model=other, seed=seed, name=name, checkpoint=None, inputs=inputs | other_inputs(model),
                              flops=flops, tokens=tokens)  # fmt: skip

@@ -6,7 +6,7 @@ The resolved study is kept with the records, so that plan, report and verificati
 from collections.abc import Mapping
 from typing import Any
 
-from stillmark.benchmark_plan import label_of
+from stillmark.benchmark_plan import benchmarked_arms, label_of
 from stillmark.distill.corpus import read_corpus
 from stillmark.distill.objective_uld import compared_text
 from stillmark.distill.vocabulary import vocabulary_sha256
@@ -21,7 +21,7 @@ from stillmark.evaluate.study_benchmarks import (
     reading_sha256,
 )
 from stillmark.models.given import given_config, given_tokenizer
-from stillmark.study.benchmarks import Benchmarks, FoundBenchmark, OtherModel
+from stillmark.study.benchmarks import Benchmarks, FoundBenchmark, OtherModel, OtherReader
 from stillmark.study.schema import ComparedText, GivenModel, Study, Text
 
 
@@ -43,8 +43,7 @@ def resolve(study: Study) -> Study:
         facts = resolved_text(found, name, spec, tokenizers)
         require_pinned(f"tasks.{name}", spec, facts)
         tasks[name] = spec.model_copy(update=facts)
-    first = next(iter(tokenizers.values()))
-    benchmarks = resolved_benchmarks(study.benchmarks, first) if study.benchmarks else None
+    benchmarks = resolved_benchmarks(found, found.benchmarks, tokenizers) if found.benchmarks else None
     return found.model_copy(update={"tasks": tasks, "benchmarks": benchmarks})
 
 
@@ -86,19 +85,40 @@ def resolved_text(study: Study, task: str, spec: Text, tokenizers: Mapping[str, 
     return {"resolved": counted.pop(first), "resolved_by": counted, "compared": compared}
 
 
-def resolved_benchmarks(asked: Benchmarks, tokenizer: Any) -> Benchmarks:
+def resolved_benchmarks(study: Study, asked: Benchmarks, tokenizers: Mapping[str, Any]) -> Benchmarks:
     """What is asked, and of whom: mistakes are found before anything is trained."""
-    facts, sha256 = found_benchmarks(asked, tokenizer), reading_sha256(tokenizer)
-    if asked.resolved not in (None, facts) or asked.tokenizer_sha256 not in (None, sha256):
-        raise UserError("benchmarks: the files are not those that `resolved` pins",
-                        hint="restore the files, or remove `resolved`")  # fmt: skip
-    others = {name: resolved_other(name, other, facts) for name, other in asked.others.items()}
-    found = asked.model_copy(update={"resolved": facts, "others": others, "tokenizer_sha256": sha256})
+    first, *other_readers = dict.fromkeys(map(study.reader_of, benchmarked_arms(study, asked)))
+    read = read_benchmarks(asked, first, tokenizers[first], asked)
+    others = {name: resolved_other(name, other, read.resolved) for name, other in asked.others.items()}
+    found = asked.model_copy(
+        update={
+            **dict(read),
+            "others": others,
+            "other_readers": {
+                name: read_benchmarks(asked, name, tokenizers[name], asked.other_readers.get(name))
+                for name in other_readers
+            },
+        }
+    )
     labels = [label_of(found, name) for name in found.tasks]
     for label in labels:
         if labels.count(label) > 1:
             raise UserError(f"benchmarks.tasks: two of them are called `{label}`",
                             hint="give one of the YAML files another `name`")  # fmt: skip
+    return found
+
+
+def read_benchmarks(
+    asked: Benchmarks, reader: str, tokenizer: Any, pinned: Benchmarks | OtherReader | None
+) -> OtherReader:
+    """What benchmarks are to one tokenizer. Raises UserError where they are not what is `pinned`."""
+    found = OtherReader(
+        resolved=found_benchmarks(asked, reader, tokenizer), tokenizer_sha256=reading_sha256(tokenizer)
+    )
+    said = (pinned.resolved, pinned.tokenizer_sha256) if pinned else (None, None)
+    if said[0] not in (None, found.resolved) or said[1] not in (None, found.tokenizer_sha256):
+        raise UserError(f"benchmarks: their files, or the tokenizer of models.{reader}, are not those that are pinned",
+                        hint="restore them, or remove `resolved` and `other_readers`")  # fmt: skip
     return found
 
 
@@ -145,12 +165,6 @@ def with_vocabularies(study: Study, tokenizers: Mapping[str, Any]) -> Study:
                     f"than that of `{reader}`, and `{compares}` compares token by token",
                     hint="give it `loss: uld` (`stillmark distill --method uld`), which compares across tokenizers",
                 )
-    if found.benchmarks:
-        for name in found.arms:
-            if found.reader_of(name) != first:
-                raise UserError(f"benchmarks: arm `{name}` has another vocabulary than models.{first}, and benchmarks "
-                                "are asked with one tokenizer",
-                                hint="ask each model by `stillmark eval`, and compare by its --against")  # fmt: skip
     return found
 
 

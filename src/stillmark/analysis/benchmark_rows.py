@@ -74,7 +74,7 @@ def benchmark_part(lineage: Lineage) -> dict[str, Any]:
                  if len(answers) > 1 and None not in answers}  # fmt: skip
         curves += curve_rows(lineage, label, whole)
         ratios += ratio_rows(lineage, label, whole)
-    settings = asked.model_dump(mode="json", exclude={"resolved", "data", "tasks"})
+    settings = asked.model_dump(mode="json", exclude={"resolved", "data", "tasks", "other_readers"})
     files = {label_of(asked, name): found_benchmark(asked, name).origin for name in asked.tasks}
     part = {"settings": settings, "files": files, "results": results, "differences": differences}
     return {"benchmarks": part | {"curve": curves, "ratios": ratios}}

@@ -40,8 +40,11 @@ def questions_of(asked: Benchmarks | None) -> list[str]:
     return [row.question for name in asked.tasks for row in rows_of(name, asked.data)[0].rows]
 
 
-def found_benchmarks(asked: Benchmarks, tokenizer: Any) -> dict[str, FoundBenchmark]:
-    """What each benchmark was found to be, as the study's tokenizer reads it."""
+def found_benchmarks(asked: Benchmarks, reader: str, tokenizer: Any) -> dict[str, FoundBenchmark]:
+    """What each benchmark was found to be, as the tokenizer of the given model `reader` reads it."""
+    if asked.chat == "always" and chat_of(tokenizer) is None:
+        raise UserError(f"benchmarks.chat: `always`, but the tokenizer of models.{reader} has no chat template",
+                        hint="leave `chat` out, or say `never`")  # fmt: skip
     return {name: found_benchmark(asked, name, tokenizer) for name in asked.tasks}
 
 
@@ -52,9 +55,6 @@ def found_benchmark(asked: Benchmarks, name: str, tokenizer: Any) -> FoundBenchm
     count, order = settings.shots_of(data.benchmark)
     if count:
         data.examples(0, count, order)  # reads the examples' file, so that `origin` names it
-    if settings.chat == "always" and chat is None:
-        raise UserError("benchmarks.chat: `always`, but the study's tokenizer has no chat template",
-                        hint="leave `chat` out, or say `never`")  # fmt: skip
     is_chat = is_put_as_chat(settings, mode, has_template=chat is not None)
     chosen = data.chosen(asked.limit)
     prompts, new = [], []

@@ -123,7 +123,7 @@ def with_found(study: Study, resolved: Study) -> Study:
         }  # fmt: skip
         facts = {
             part: getattr(benchmarks, part) or getattr(kept, part)
-            for part in ("resolved", "tokenizer_sha256")
+            for part in ("resolved", "tokenizer_sha256", "other_readers")
         }
         benchmarks = benchmarks.model_copy(update={**facts, "others": others})
     return study.model_copy(update={"models": models, "tasks": tasks, "benchmarks": benchmarks})

@@ -47,12 +47,21 @@ class OtherModel(Strict):
     price: str | None = None
 
 
+class OtherReader(Strict):
+    """What benchmarks were found to be as another tokenizer reads them than the first asked arm's."""
+
+    resolved: dict[str, FoundBenchmark]
+    tokenizer_sha256: str
+
+
 class Benchmarks(Strict):
     """What arms are asked, greedily, as `stillmark eval` asks it. None: as the benchmark does it.
 
     `checkpoints`: `all` gives accuracy over compute and the compute ratio at equal accuracy.
 
-    `resolved` is filled in when a run begins: what the files were, by the name under `tasks`.
+    Filled in when a run begins: `resolved`, what the files were, by the name under `tasks`, as the first asked arm's
+    tokenizer reads them; and where asked arms have several vocabularies `other_readers`, by the given model whose
+    tokenizer it is.
     """
 
     tasks: Annotated[list[str], Field(min_length=1)]  # as `stillmark eval --tasks` takes them
@@ -68,9 +77,13 @@ class Benchmarks(Strict):
     )
     max_new_tokens: Count | None = None
     resolved: dict[str, FoundBenchmark] | None = None
-    tokenizer_sha256: str | None = (
-        None  # of the arms, their chat template included; filled in when a run begins
-    )
+    tokenizer_sha256: str | None = None  # with its chat template
+    other_readers: dict[Name, OtherReader] = Field(default={})
+
+    def read_by(self, model: str) -> "Benchmarks":
+        """The same, as the tokenizer of this given model reads it."""
+        other = self.other_readers.get(model)
+        return self if other is None else self.model_copy(update=dict(other))
 
 
 def benchmark_faults(raw: Mapping[str, Any], arms: Mapping[str, Any], *, is_text: bool) -> Iterator[str]:
