@@ -104,7 +104,7 @@ def fused_uld(
         raise ValueError(f"aligned hidden states come in pairs, not as {shapes}")
     everywhere = torch.zeros(student_hidden_LD.shape[:-1], dtype=torch.long, device=student_hidden_LD.device)
     fused = FusedPass(student_hidden_LD, student_head, everywhere, num_loss_tokens, student_vocab_size)
-    teacher = as_head(teacher_head).detach().first_rows(teacher_vocab_size)
+    teacher = as_head(teacher_head).detach().first_rows(teacher_vocab_size).to(fused.product_dtype)
     teacher_LE = fused.at_loss_positions(teacher_hidden_LE)
 
     def chunk_loss(logits_CV: torch.Tensor, rows: slice) -> tuple[torch.Tensor, None]:

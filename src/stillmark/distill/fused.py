@@ -8,7 +8,6 @@ of a chunk.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -101,8 +100,7 @@ class FusedPass:
         self, chunk_loss: ChunkLoss, buffer_CV: torch.Tensor, gradients: "_Gradients", scale: float
     ) -> list[torch.Tensor | None]:
         hidden_LD = self.at_loss_positions(self.hidden)
-        head = self.head.detach()
-        head = replace(head, weight=head.weight.to(self.product_dtype))
+        head = self.head.detach().to(self.product_dtype)
         sums: list[torch.Tensor | None] = [None, None]
         for start in range(0, self.num_positions, len(buffer_CV)):
             rows = slice(start, min(start + len(buffer_CV), self.num_positions))

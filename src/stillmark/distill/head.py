@@ -41,6 +41,10 @@ class OutputHead:
         bias = None if self.bias is None else self.bias.detach()
         return replace(self, weight=self.weight.detach(), bias=bias)
 
+    def to(self, dtype: torch.dtype) -> "OutputHead":
+        """The same head with its weight in this dtype, in which it multiplies; a bias is added to the logits."""
+        return replace(self, weight=self.weight.to(dtype))
+
     def with_weight(self, weight: torch.Tensor) -> "OutputHead":
         """The same head with another matrix."""
         return replace(self, weight=weight)

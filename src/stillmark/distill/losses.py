@@ -75,7 +75,7 @@ def fused_divergence(
     (see `vocabulary.py`).
     """
     fused = FusedPass(student_hidden, student_head, targets, num_loss_tokens, vocab_size)
-    teacher = as_head(teacher_head).detach().first_rows(vocab_size)
+    teacher = as_head(teacher_head).detach().first_rows(vocab_size).to(fused.product_dtype)
     if teacher.num_rows != fused.head.num_rows:
         raise UserError(
             f"the student's head has {fused.head.num_rows} rows, the teacher's {teacher.num_rows}",
