@@ -1,6 +1,6 @@
 """What each arm's model took to make, at each checkpoint and within each boundary, from plan and records."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +14,10 @@ from stillmark.records import LedgerEntry, Outcome, Store
 from stillmark.study import GivenModel, Study
 
 STUDENT_PARTS = ("train", "prune", "generate_student")  # what an arm's own job does to make its model
+GIVEN = "given"  # stands for the making of weights that no job made
 UNKNOWN = Amount(flops=None, seconds=None, cpu_seconds=None, tokens=None, methods=frozenset())
+
+Shares = Mapping[str, float]  # of jobs, by key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +26,13 @@ class CheckpointCost:
 
     index: int
     parts: dict[Part, Amount]
+    making: Amount
+    """Of teacher and base: less than both parts together where one job stands behind both, as it was done once."""
 
     def within(self, boundary: Boundary) -> Amount:
-        return within(boundary, self.parts)
+        if boundary is not Boundary.EVERYTHING:
+            return within(boundary, self.parts)
+        return within(Boundary.GENERATION, self.parts) + self.making
 
 
 class Lineage:
@@ -60,14 +67,9 @@ class Lineage:
     def _add_up(self, arm: str, seed: int) -> list[CheckpointCost]:
         spec = self.study.arms[arm]
         entries = self.store.ledger(self.plan.train_keys[arm, seed])
-        fixed = {Part.TEACHER: NOTHING, Part.BASE: NOTHING}
-        if spec.teacher:
-            making = self.made(spec.teacher, seed)
-            fixed[Part.TEACHER] = making.shared_by(self.students_per_teacher)
-        if spec.base:
-            fixed[Part.BASE] = self.made(spec.base, seed)
-        if isinstance(self.study.models[spec.model], GivenModel):
-            fixed[Part.BASE] = UNKNOWN
+        teacher, base = self.shares_of_teacher(arm, seed), self.shares_of_base(arm, seed)
+        makings = {Part.TEACHER: self.amount(teacher), Part.BASE: self.amount(base)}
+        making = self.amount(larger_shares(teacher, base))
         generation = self.generation(arm, seed)
         costs = []
         for checkpoint in self.store.checkpoints(self.plan.train_keys[arm, seed]):
@@ -79,20 +81,45 @@ class Lineage:
                 if spec.recipe
                 else UNKNOWN,
                 Part.GENERATION: generation + total(only(until, "teacher_forward")),
-                **fixed,
+                **makings,
             }
-            costs.append(CheckpointCost(index=checkpoint.index, parts=parts))
+            costs.append(CheckpointCost(index=checkpoint.index, parts=parts, making=making))
         return costs
 
     def generation(self, arm: str, seed: int) -> Amount:
         """The traces that the arm learns from, accepted or not, and the teacher's captured logits."""
-        keys = [keys.get((arm, seed)) for keys in (self.plan.generate_keys, self.plan.capture_keys)]
-        return total(entry for key in keys if key for entry in self.store.ledger(key))
+        return self.amount(dict.fromkeys(self.generation_keys(arm, seed), 1.0))
 
-    def made(self, arm: str, seed: int) -> Amount:
-        """Everything that the arm's final model took, its own teacher and base included."""
-        costs = self.checkpoint_costs(arm, seed)
-        return costs[-1].within(Boundary.EVERYTHING) if costs else NOTHING
+    def generation_keys(self, arm: str, seed: int) -> list[str]:
+        keys = [keys.get((arm, seed)) for keys in (self.plan.generate_keys, self.plan.capture_keys)]
+        return [key for key in keys if key]
+
+    def shares(self, arm: str, seed: int) -> Shares:
+        """All that stands behind an arm's final model: its own jobs, those of its teacher and those of its base."""
+        own = dict.fromkeys([self.plan.train_keys[arm, seed], *self.generation_keys(arm, seed)], 1.0)
+        return larger_shares(own, self.shares_of_teacher(arm, seed), self.shares_of_base(arm, seed))
+
+    def shares_of_teacher(self, arm: str, seed: int) -> Shares:
+        """Of the making of the arm's teacher one of k shares falls to the arm."""
+        teacher = self.study.arms[arm].teacher
+        shares = self.shares(teacher, seed) if teacher else {}
+        return {key: share / self.students_per_teacher for key, share in shares.items()}
+
+    def shares_of_base(self, arm: str, seed: int) -> Shares:
+        spec = self.study.arms[arm]
+        if isinstance(self.study.models[spec.model], GivenModel):
+            return {GIVEN: 1.0}
+        return self.shares(spec.base, seed) if spec.base else {}
+
+    def amount(self, shares: Shares) -> Amount:
+        """What so large shares of jobs took together; of a model that was given nobody knows."""
+        given = [self.plan.train_keys[arm, seed] for arm, spec in self.study.arms.items() if not spec.recipe
+                 for seed in self.study.seeds]  # fmt: skip
+        amount = NOTHING
+        for key, share in shares.items():
+            is_known = key != GIVEN and key not in given
+            amount += total(self.store.ledger(key)).share(share) if is_known else UNKNOWN
+        return amount
 
     def traces(self, arm: str, seed: int) -> dict[Outcome, int]:
         """How the teacher's traces for an arm ended, by outcome; empty where it has none."""
@@ -143,6 +170,14 @@ class ExtraCost:
                 assert whole is not None, "every stage of a study is counted"
                 self._extra[curve.arm, curve.seed, own] = whole - own
         return self._extra[key]
+
+
+def larger_shares(*several: Shares) -> Shares:
+    """Each job once, at its largest share."""
+    found: dict[str, float] = {}
+    for shares in several:
+        found |= {key: max(share, found.get(key, 0.0)) for key, share in shares.items()}
+    return found
 
 
 def only(entries: list[LedgerEntry], part: str) -> list[LedgerEntry]:

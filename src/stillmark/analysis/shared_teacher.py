@@ -12,7 +12,8 @@ from stillmark.analysis.frontier import Ratio, ratio_at
 from stillmark.compute.ledger import Boundary
 
 STUDENTS = (1, 2, 3, 5, 10, 20, 50, 100, 1000)
-SHARED = (Boundary.TEACHER, Boundary.EVERYTHING)  # the boundaries that k moves
+# The boundaries that k moves, and those that they are without the teacher
+SHARED = {Boundary.TEACHER: Boundary.GENERATION, Boundary.EVERYTHING: Boundary.BASE}
 
 
 def ratios_by_students(
@@ -30,21 +31,15 @@ def ratios_by_students(
     found = []
     for students in STUDENTS:
         factor = students_per_teacher / students
-        for boundary in SHARED:
+        for boundary, without in SHARED.items():
             above, below = (
-                [
-                    shared(arm, plain, taught, factor)
-                    for arm, plain, taught in zip(
-                        side[boundary], side[Boundary.GENERATION], side[Boundary.TEACHER], strict=True
-                    )
-                ]
+                [shared(arm, plain, factor) for arm, plain in zip(side[boundary], side[without], strict=True)]
                 for side in (vanilla, student)
             )
             found.append((students, boundary, ratio_at(above, below, accuracy, chance, "isotonic", 0.95)))
     return found
 
 
-def shared(arm: ArmRows, plain: ArmRows, taught: ArmRows, factor: float) -> ArmRows:
+def shared(arm: ArmRows, plain: ArmRows, factor: float) -> ArmRows:
     """The arm with the teacher's part of its compute multiplied: what a boundary adds is linear in its parts."""
-    teacher = taught.extra_flops - plain.extra_flops
-    return replace(arm, extra_flops=arm.extra_flops + (factor - 1) * teacher)
+    return replace(arm, extra_flops=plain.extra_flops + factor * (arm.extra_flops - plain.extra_flops))

@@ -3,7 +3,8 @@
 In FLOPs (counted) or CPU seconds (measured), within a boundary. Everything is worked out from a conclusion, and the
 report's sliders work out the same again in the page (a test holds the two together).
 
-    making(k)   = student + generation + teacher / k + base, those parts that the boundary counts
+    making(k)   = student + generation + teacher / k + base, those parts that the boundary counts; beside the base
+                  only what of the teacher's making is not the base's
     total(k, Q) = making(k) + Q * answer
     per correct = total / (Q * accuracy)
 """
@@ -27,12 +28,14 @@ class Parts:
     generation: float | None
     teacher: float | None  # the whole of it, not shared
     base: float | None
+    teacher_beside_base: float | None  # the whole of the teacher's making without what the base's took too
     answer: float | None  # of one query
 
     def making(self, boundary: Boundary, students: float) -> float | None:
         """Making the arm, the teacher shared by so many students."""
+        teacher = self.teacher_beside_base if boundary is Boundary.EVERYTHING else self.teacher
         costs = {Part.STUDENT: self.student, Part.GENERATION: self.generation, Part.BASE: self.base,
-                 Part.TEACHER: None if self.teacher is None else self.teacher / students}  # fmt: skip
+                 Part.TEACHER: None if teacher is None else teacher / students}  # fmt: skip
         counted = [costs[part] for part in PARTS_WITHIN[boundary]]
         known = [float(cost) for cost in counted if cost is not None]
         return sum(known) if len(known) == len(counted) else None
@@ -41,20 +44,21 @@ class Parts:
 def parts_of(conclusion: Mapping[str, Any], arm: Mapping[str, Any], resource: str) -> Parts:
     """The parts of an arm's cost, taken apart again from its costs by boundary."""
     by_boundary = arm[resource]
-    own, generation, teacher, base = (
-        by_boundary[name] for name in ("student", "generation", "teacher", "base")
-    )
+    own, generation, teacher, base, everything = (by_boundary[str(boundary)] for boundary in Boundary)
 
     def less(more: float | None, fewer: float | None) -> float | None:
         return None if more is None or fewer is None else more - fewer
 
-    shared = less(teacher, generation)
+    def unshared(share: float | None) -> float | None:
+        return None if share is None else share * float(conclusion["students_per_teacher"])
+
     answer = arm["answer_flops"] if resource == "flops" else answer_cpu_seconds(conclusion, arm)
     return Parts(
         student=own,
         generation=less(generation, own),
-        teacher=None if shared is None else shared * conclusion["students_per_teacher"],
+        teacher=unshared(less(teacher, generation)),
         base=less(base, generation),
+        teacher_beside_base=unshared(less(everything, base)),
         answer=answer,
     )
 

@@ -5,6 +5,8 @@ What a model took has four parts, and a boundary says which of them count:
   generation  what the teacher did for it: traces written (rejected ones too) and logits computed
   teacher     the teacher's own making, shared by k students
   base        the making of the weights that it started from
+Work that stands behind both teacher and base, as where a student is pruned from its teacher, was done once, and
+counts once within `everything`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -68,16 +70,14 @@ class Amount:
             joules=added(self.joules, other.joules),
         )
 
-    def shared_by(self, num_students: int) -> "Amount":
-        """The part that falls to one of k students; the tokens are not divided."""
-        if num_students < 1:
-            raise ValueError(f"a teacher has one student or more, got {num_students}")
+    def share(self, share: float) -> "Amount":
+        """The part that falls to one of several that use it; the tokens are not divided."""
 
-        def share(value: float | None) -> float | None:
-            return None if value is None else value / num_students
+        def part(value: float | None) -> float | None:
+            return None if value is None else value * share
 
-        return Amount(flops=share(self.flops), seconds=share(self.seconds), cpu_seconds=share(self.cpu_seconds),
-                      tokens=self.tokens, methods=self.methods, joules=share(self.joules))  # fmt: skip
+        return Amount(flops=part(self.flops), seconds=part(self.seconds), cpu_seconds=part(self.cpu_seconds),
+                      tokens=self.tokens, methods=self.methods, joules=part(self.joules))  # fmt: skip
 
 
 NOTHING = Amount(flops=0, seconds=0.0, cpu_seconds=0.0, tokens=0, methods=frozenset(), joules=0.0)

@@ -3,8 +3,9 @@
 function making(parts, boundary, students) {
   let sum = 0;
   for (const name of data.parts[boundary]) {
-    if (parts[name] === null) return null;
-    sum += name === "teacher" ? parts[name] / students : parts[name];
+    const cost = parts[name === "teacher" && boundary === "everything" ? "teacher_beside_base" : name];
+    if (cost === null) return null;
+    sum += name === "teacher" ? cost / students : cost;
   }
   return sum;
 }
