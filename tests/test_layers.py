@@ -16,6 +16,7 @@ TORCH_FREE = [
     "provenance",
     "compute",
     "tasks",
+    "lengths",
     "sizes",
     "added_arms",
     "benchmark_plan",

@@ -4,15 +4,18 @@ Needs no torch, no model and no data file: what a run found out about those stan
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from math import ceil
 from typing import Any
 
 import numpy as np
 
+from stillmark.compute.backward import Lora, Recompute
 from stillmark.compute.flops import forward_flops, generate_flops, spared_prefill_flops, train_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.compute.shapes import shape_from_config
 from stillmark.errors import UserError
+from stillmark.lengths import Lengths, preview_lengths, tokenizer_words
 from stillmark.study.recipe import Recipe
 from stillmark.study.schema import (
     ComparedText,
@@ -24,10 +27,9 @@ from stillmark.study.schema import (
     TaskSpec,
     Text,
 )
-from stillmark.tasks import Sample, TrainableTask, make_task
+from stillmark.tasks import TrainableTask, make_task
 
-SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
-PREVIEW_SAMPLES = 192  # of a task, to predict lengths
+ROUNDING = 1e-9  # of a number of steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ class Sizes:
         return shape_from_config(self.config(arm))
 
     @cached_property
-    def lengths(self) -> "dict[str, Lengths]":
+    def lengths(self) -> dict[str, Lengths]:
         """By question task, from its first training samples."""
         return {name: preview_lengths(task) for name, task in self.tasks.items()}
 
@@ -111,31 +113,56 @@ class Sizes:
         text = self.study.arms[arm].training.text
         return self.lengths[self.study.task_of(arm)].response["answers" if text == "answers" else "solutions"]
 
+    def executed_shape(self, arm: str) -> ModelShape:
+        """The shape as it is run: transformers' default kernel (SDPA) computes a window's whole context."""
+        return self.shape(arm).without_windows()
+
     def sample_flops(self, arm: str) -> int:
-        """Forward and backward FLOPs of one training sample of mean length."""
-        sample, shape, recipe = self.sample(arm), self.shape(arm), self.study.arms[arm].training
-        whole = train_flops(shape, tokens=sample.read, scored_tokens=sample.scored)
+        """Forward and backward FLOPs of one training sample of mean length, as its recipe has them; no padding."""
+        sample, recipe = self.sample(arm), self.study.arms[arm].training
+        shape = self.executed_shape(arm)
+        formula = partial(
+            train_flops, shape, tokens=sample.read, lora=adapters(recipe, shape), recompute=recomputed(recipe)
+        )
+        whole = formula(scored_tokens=sample.scored) + self.projector_flops(arm)
         if not self.study.is_compared(arm):
             return whole
         # The head is run for what is compared, and again where cross-entropy is mixed in
-        shared = self.compared_sample(arm).scored
-        once = train_flops(shape, tokens=sample.read, scored_tokens=shared)
-        without_head = train_flops(shape, tokens=sample.read, scored_tokens=0)
-        return once + (whole - without_head if recipe.cross_entropy_weight else 0)
+        without_head = formula(scored_tokens=0)
+        compared = (
+            formula(scored_tokens=self.compared_sample(arm).scored) if recipe.hears_logits else without_head
+        )
+        return compared + (whole - without_head if recipe.cross_entropy_weight else 0)
+
+    def projector_flops(self, arm: str) -> int:
+        """6 a weight and scored token of the projectors that carry hidden states to the teacher's width."""
+        spec = self.study.arms[arm]
+        if not spec.teacher or spec.training.hidden_states is None:
+            return 0
+        own, teacher = self.shape(arm), self.shape(spec.teacher)
+        if own.hidden_size == teacher.hidden_size:
+            return 0
+        return 6 * self.sample(arm).scored * len(own.layers) * own.hidden_size * teacher.hidden_size
 
     def num_samples(self, arm: str) -> int:
-        """How many training samples the arm's budget takes."""
-        return int(self.study.arms[arm].training.train_flops / self.sample_flops(arm))
+        """How many training samples the arm's budget takes: of whole steps, the last of which reaches it."""
+        recipe = self.study.arms[arm].training
+        steps = recipe.train_flops / (self.sample_flops(arm) * recipe.batch_samples)
+        return ceil(steps - ROUNDING) * recipe.batch_samples
 
     def teacher_forward_flops(self, name: str) -> int:
         """What a live teacher's forward takes beside the arm's whole training; 0 where none runs."""
         arm = self.study.arms[name]
-        if not arm.teacher or not arm.training.needs_live_teacher:
+        recipe = arm.training
+        if (
+            not arm.teacher
+            or not recipe.needs_live_teacher
+            or not (recipe.hears_logits or recipe.hidden_states)
+        ):
             return 0
-        sample = self.sample(name)
-        if self.study.is_compared(name):
-            sample = self.compared_sample(name)
-        one = forward_flops(self.shape(arm.teacher), tokens=sample.read, scored_tokens=sample.scored)
+        sample = self.compared_sample(name) if self.study.is_compared(name) else self.sample(name)
+        scored = sample.scored if recipe.hears_logits else 0
+        one = forward_flops(self.executed_shape(arm.teacher), tokens=sample.read, scored_tokens=scored)
         return self.num_samples(name) * one
 
     def compared_sample(self, name: str) -> SampleTokens:
@@ -175,8 +202,27 @@ class Sizes:
             return 0
         found = resolved(self.study, name)
         sample = self.sample(name)
-        one = forward_flops(self.shape(arm.teacher), tokens=sample.read, scored_tokens=sample.scored)
+        one = forward_flops(self.executed_shape(arm.teacher), tokens=sample.read, scored_tokens=sample.scored)
         return found.train_sequences * one
+
+
+def adapters(recipe: Recipe, shape: ModelShape) -> Lora | None:
+    """The recipe's adapters as the formula takes them; where it names no matrices, those of every linear layer."""
+    if recipe.lora is None:
+        return None
+    has_experts = any(matmul.copies > 1 for layer in shape.layers for matmul in layer.matmuls)
+    matmuls = [
+        m for layer in shape.layers for m in (layer.attention_matmuls if has_experts else layer.matmuls)
+    ]
+    names = recipe.lora.target_modules or sorted({matmul.name.rpartition(".")[2] for matmul in matmuls})
+    return Lora(rank=recipe.lora.rank, targets=tuple(names))
+
+
+def recomputed(recipe: Recipe) -> Recompute:
+    """What gradient checkpointing runs again in most architectures; where a norm or a dropout follows a layer's last
+    product, as in Gemma 2, that product too, which training counts and this does not.
+    """
+    return Recompute.LAYERS_BUT_LAST_PRODUCT if recipe.gradient_checkpointing else Recompute.NONE
 
 
 def checkpoint_flops(recipe: Recipe) -> list[float]:
@@ -208,14 +254,6 @@ def compared(study: Study, arm: str) -> ComparedText:
     spec = study.tasks[study.task_of(arm)]
     assert isinstance(spec, Text), arm
     return spec.compared[study.compared_readers(arm)]
-
-
-# ---- one model, one task
-
-
-def tokenizer_words(task: TrainableTask) -> list[str]:
-    """The vocabulary of a word-level tokenizer: one id a word."""
-    return [*SPECIAL_TOKENS, *task.words()]
 
 
 def model_config(spec: ModelSpec, vocab_size: int) -> dict[str, Any]:
@@ -254,36 +292,3 @@ def pruned_config(spec: PrunedModel, config: dict[str, Any]) -> dict[str, Any]:
     if pruned.get("layer_types"):
         pruned["layer_types"] = pruned["layer_types"][:layers]
     return pruned
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lengths:
-    """Mean tokens of a task's texts, special tokens included where the model reads or writes them."""
-
-    prompt: int
-    response: dict[str, int]  # by text: answers, solutions
-
-
-def preview_lengths(task: TrainableTask) -> Lengths:
-    """Mean lengths of a task's texts in words, with <bos> before the prompt and <eos> after the reply."""
-    samples = [task.training_sample(0, index) for index in range(PREVIEW_SAMPLES)]
-    response = {
-        text: mean_words([response_text(sample, text) for sample in samples]) + 1
-        for text in ("answers", "solutions")
-    }
-    return Lengths(prompt=mean_words([sample.prompt for sample in samples]) + 1, response=response)
-
-
-def response_text(sample: Sample, text: str) -> str:
-    """What a model that learns from `answers` or `solutions` should write."""
-    if text == "answers":
-        return sample.answer
-    if sample.solution is None:
-        raise UserError(
-            "this task has no reference worked solutions", hint="use `text: answers` or `text: traces`"
-        )
-    return sample.solution
-
-
-def mean_words(texts: list[str]) -> int:
-    return round(sum(len(text.split()) for text in texts) / len(texts))

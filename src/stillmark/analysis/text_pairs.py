@@ -97,12 +97,13 @@ def spent_row(lineage: Lineage, pair: Pair) -> dict[str, Any]:
         return {
             "flops": {b: None if None in values else float(np.mean(values)) for b, values in amounts.items()},  # type: ignore[arg-type]
             "tokens": training_tokens(lineage, arm, -1),
+            "steps": training_steps(lineage, arm),
         }
 
     student, other = spent(pair.student), spent(pair.other)
     boundary = MATCH_BOUNDARY.get(pair.match or "", Boundary.GENERATION)
-    if pair.match == "tokens":
-        unit, sides = "tokens", (student["tokens"], other["tokens"])
+    if pair.match in ("tokens", "steps"):
+        unit, sides = pair.match, (student[pair.match], other[pair.match])
     else:
         unit, sides = "FLOPs", (student["flops"][boundary], other["flops"][boundary])
     return {
@@ -120,6 +121,14 @@ def training_tokens(lineage: Lineage, arm: str, checkpoint: int) -> float | None
         return None
     keys = [lineage.plan.train_keys[arm, seed] for seed in lineage.study.seeds]
     return float(np.mean([lineage.store.checkpoints(key)[checkpoint].tokens for key in keys]))
+
+
+def training_steps(lineage: Lineage, arm: str) -> float | None:
+    """Optimiser steps to the end of training, mean over seeds; None for a given model."""
+    if lineage.study.arms[arm].recipe is None:
+        return None
+    keys = [lineage.plan.train_keys[arm, seed] for seed in lineage.study.seeds]
+    return float(np.mean([lineage.store.checkpoints(key)[-1].step for key in keys]))
 
 
 def difference(

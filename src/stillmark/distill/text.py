@@ -10,7 +10,7 @@ import torch
 from stillmark.distill.chat import ChatFormat, Turns
 from stillmark.distill.cross_tokenizer import TokenText, ends_of
 from stillmark.distill.identity import TokenSequence
-from stillmark.sizes import response_text
+from stillmark.lengths import response_text
 from stillmark.tasks import TrainableTask
 
 IGNORED = -100  # the target of a position without a loss

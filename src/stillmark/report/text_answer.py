@@ -148,6 +148,8 @@ def spent_line(pair: Mapping[str, Any]) -> str:
     text = f"{pair['other']} was given {text_words.MATCH_WORDS[pair['match']]}: " if pair["match"] else ""
     text += (f"counted to the end (boundary {boundary}), {pair['student']} took {words.flops(first)} and "
              f"{pair['other']} {words.flops(second)}")  # fmt: skip
+    if (unit := spent["unit"]) in ("tokens", "steps"):
+        text += f", in {words.count(spent['student'][unit])} and {words.count(spent['other'][unit])} {unit}"
     apart = spent["other_over_student"]
     if apart is not None:
         kept = "matched within" if abs(apart - 1) <= FAR_APART else "NOT well matched, apart by"

@@ -195,6 +195,8 @@ def matched_table(conclusion: Mapping[str, Any]) -> Table:
                 Column(name="other_flops", title="Other's FLOPs"),
                 Column(name="student_tokens", title="Student's tokens"),
                 Column(name="other_tokens", title="Other's tokens"),
+                Column(name="student_steps", title="Student's steps"),
+                Column(name="other_steps", title="Other's steps"),
                 Column(name="other_over_student", title="Other over student")]  # fmt: skip
     rows = []
     for pair in conclusion["pairs"]:
@@ -208,8 +210,8 @@ def matched_table(conclusion: Mapping[str, Any]) -> Table:
                     word(pair["student"]), word(pair["other"]),
                     word(pair["match"] and pair["match"].replace("_", " ")), word(boundary),
                     number(first, words.flops(first)), number(second, words.flops(second)),
-                    number(spent["student"]["tokens"], words.count(spent["student"]["tokens"])),
-                    number(spent["other"]["tokens"], words.count(spent["other"]["tokens"])),
+                    *(number(spent[side][unit], words.count(spent[side][unit]))
+                      for unit in ("tokens", "steps") for side in ("student", "other")),
                     number(apart, f"{apart:.4f} ({spent['unit']})" if apart is not None else ""),
                 )
             )  # fmt: skip

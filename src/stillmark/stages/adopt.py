@@ -8,12 +8,12 @@ import torch
 from stillmark.distill.processes import Processes
 from stillmark.errors import UserError
 from stillmark.evaluate.model import weights_hash
+from stillmark.lengths import tokenizer_words
 from stillmark.models.build import load_model, save_model, word_tokenizer
 from stillmark.models.given import given_model, given_tokenizer
 from stillmark.plan import Job, Plan
 from stillmark.provenance import provenance
 from stillmark.records import CheckpointRecord, Store
-from stillmark.sizes import tokenizer_words
 from stillmark.study.schema import GivenModel
 
 

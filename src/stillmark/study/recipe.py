@@ -127,6 +127,11 @@ class Recipe(Strict):
         return self.loss != "cross_entropy" or self.hidden_states is not None
 
     @property
+    def hears_logits(self) -> bool:
+        """Whether the loss has a part that the teacher's logits decide."""
+        return self.loss != "cross_entropy" and self.cross_entropy_weight < 1.0
+
+    @property
     def needs_live_teacher(self) -> bool:
         return self.needs_logits and self.logit_cache is None
 
