@@ -16,6 +16,7 @@ TORCH_FREE = [
     "provenance",
     "compute",
     "tasks",
+    "configs",
     "lengths",
     "sizes",
     "added_arms",

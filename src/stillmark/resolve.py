@@ -36,7 +36,9 @@ def resolve(study: Study) -> Study:
         for name, spec in models.items()
         if isinstance(spec, GivenModel)
     }
+    require_fit(found, tokenizers)
     found = with_vocabularies(found, tokenizers)
+    require_kept(found, tokenizers)
     tasks = {}
     for name, spec in study.tasks.items():
         assert isinstance(spec, Text), name
@@ -45,6 +47,37 @@ def resolve(study: Study) -> Study:
         tasks[name] = spec.model_copy(update=facts)
     benchmarks = resolved_benchmarks(found, found.benchmarks, tokenizers) if found.benchmarks else None
     return found.model_copy(update={"tasks": tasks, "benchmarks": benchmarks})
+
+
+def require_fit(study: Study, tokenizers: Mapping[str, Any]) -> None:
+    """Refuses a tokenizer that its model cannot read from, and text that is longer than a model has positions."""
+    context = max(spec.context_tokens for spec in study.tasks.values() if isinstance(spec, Text))
+    for name, tokenizer in tokenizers.items():
+        spec = study.models[name]
+        assert isinstance(spec, GivenModel), name
+        assert spec.config is not None, name
+        if tokenizer.eos_token_id is None:
+            raise UserError(f"models.{name}: its tokenizer has no end token, which every text ends with",
+                            hint="name one as `eos_token` in its tokenizer_config.json")  # fmt: skip
+        rows, highest = int(spec.config["vocab_size"]), max(tokenizer.get_vocab().values())
+        if highest >= rows:
+            raise UserError(f"models.{name}: its tokenizer has the id {highest:,}, but the model has {rows:,} rows",
+                            hint="give it the tokenizer that it was trained with")  # fmt: skip
+        positions = spec.config.get("max_position_embeddings") or spec.config.get("n_positions")
+        if positions and context > positions:
+            raise UserError(f"context_tokens: is {context:,}, but models.{name} has {positions:,} positions",
+                            hint="lower it (`stillmark distill --context`)")  # fmt: skip
+
+
+def require_kept(study: Study, tokenizers: Mapping[str, Any]) -> None:
+    """Refuses to keep more of a teacher's logits than there are tokens."""
+    for name, arm in study.arms.items():
+        cache = arm.recipe.logit_cache if arm.recipe else None
+        num_tokens = len(tokenizers[study.reader_of(name)])
+        if cache and cache.keep == "top_k" and cache.k > num_tokens:
+            raise UserError(
+                f"arms.{name}.recipe.logit_cache.k: is {cache.k:,}, but there are {num_tokens:,} tokens"
+            )
 
 
 def require_pinned(where: str, spec: Text, facts: Mapping[str, Any]) -> None:

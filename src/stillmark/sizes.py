@@ -14,6 +14,7 @@ from stillmark.compute.backward import Lora, Recompute
 from stillmark.compute.flops import forward_flops, generate_flops, spared_prefill_flops, train_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.compute.shapes import shape_from_config
+from stillmark.configs import model_config, pruned_config, require_prunable
 from stillmark.errors import UserError
 from stillmark.lengths import Lengths, preview_lengths, tokenizer_words
 from stillmark.study.recipe import Recipe
@@ -21,7 +22,6 @@ from stillmark.study.schema import (
     ComparedText,
     GivenModel,
     ModelSpec,
-    PrunedModel,
     ResolvedText,
     Study,
     TaskSpec,
@@ -61,7 +61,9 @@ class Sizes:
             if spec.config is None:
                 raise UserError(f"models.{model}: its config is not known before it is loaded")
             return spec.config
-        return pruned_config(spec, self.model_config(spec.pruned_from, task))
+        whole = self.model_config(spec.pruned_from, task)
+        require_prunable(model, spec, whole)
+        return pruned_config(spec, whole)
 
     def vocab_size(self, task: str) -> int:
         spec = self.study.tasks[task]
@@ -254,41 +256,3 @@ def compared(study: Study, arm: str) -> ComparedText:
     spec = study.tasks[study.task_of(arm)]
     assert isinstance(spec, Text), arm
     return spec.compared[study.compared_readers(arm)]
-
-
-def model_config(spec: ModelSpec, vocab_size: int) -> dict[str, Any]:
-    """The Hugging Face config of a study's model."""
-    return {
-        "model_type": spec.architecture,
-        "vocab_size": vocab_size,
-        "hidden_size": spec.hidden_size,
-        "num_hidden_layers": spec.num_hidden_layers,
-        "num_attention_heads": spec.num_attention_heads,
-        "num_key_value_heads": spec.num_key_value_heads or spec.num_attention_heads,
-        "intermediate_size": spec.intermediate_size,
-        "max_position_embeddings": 1024,
-        "tie_word_embeddings": False,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    }
-
-
-def pruned_config(spec: PrunedModel, config: dict[str, Any]) -> dict[str, Any]:
-    """A given model's config with the sizes that are kept (`models/prune.py` makes the model itself)."""
-    groups = spec.num_key_value_heads or config["num_key_value_heads"]
-    heads_per_group = config["num_attention_heads"] // config["num_key_value_heads"]
-    layers = spec.num_hidden_layers or config["num_hidden_layers"]
-    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    pruned = {
-        **config,
-        "num_hidden_layers": layers,
-        "hidden_size": spec.hidden_size or config["hidden_size"],
-        "intermediate_size": spec.intermediate_size or config["intermediate_size"],
-        "num_key_value_heads": groups,
-        "num_attention_heads": groups * heads_per_group,
-        "head_dim": head_dim,
-    }
-    if pruned.get("layer_types"):
-        pruned["layer_types"] = pruned["layer_types"][:layers]
-    return pruned

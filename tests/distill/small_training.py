@@ -6,13 +6,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, mm_flop
 
 from stillmark.compute.shapes import shape_from_config
+from stillmark.configs import model_config
 from stillmark.distill.objective import LiveTeacher, Objective
 from stillmark.distill.processes import Processes
 from stillmark.distill.text import TaskText
 from stillmark.distill.train import Training
 from stillmark.lengths import tokenizer_words
 from stillmark.models.build import build_model, word_tokenizer
-from stillmark.sizes import model_config
 from stillmark.study.recipe import Recipe
 from stillmark.study.schema import ModelSpec, ShuffledObjects
 from stillmark.tasks import make_task

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from stillmark.backends import attention
 from stillmark.backends.transformers import TransformersBackend
 from stillmark.compute.shapes import shape_from_config
+from stillmark.configs import model_config
 from stillmark.distill.objective import LiveTeacher, Objective
 from stillmark.distill.on_policy import OnPolicyText, evaluating, prompt_of
 from stillmark.distill.spent import SAVED_COUNTS, Spent
@@ -22,7 +23,6 @@ from stillmark.distill.text import IGNORED, Row, TaskText
 from stillmark.distill.train import Training
 from stillmark.errors import UserError
 from stillmark.models.build import build_model
-from stillmark.sizes import model_config
 from stillmark.study.recipe import OnPolicy, Recipe
 
 END = WORDS.index("<eos>")
