@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stillmark.errors import UserError
+from stillmark.models.tensor_files import sync
 
 
 def word_tokenizer(words: list[str]) -> Any:
@@ -48,8 +49,11 @@ def save_model(folder: Path, model: Any, weights: Mapping[str, torch.Tensor], to
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, scratch / "model.safetensors",
               metadata={"format": "pt"})  # fmt: skip
     digest = file_sha256(scratch / "model.safetensors")
+    for path in (*scratch.iterdir(), scratch):
+        sync(path)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(scratch, folder)
+    sync(folder.parent)
     return digest
 
 
