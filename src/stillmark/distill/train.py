@@ -6,9 +6,10 @@ s^gamma). Such an average has the same relative width at every step, so a checkp
 that was planned to end there: a curve over compute needs no schedule that knows its end.
 """
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ class Judged(torch.nn.Module):  # type: ignore[misc]
 class Training:
     """One model on its way. `run` stops at each checkpoint; `save` and `load` make it go on in another process.
 
-    `seed` draws the first adapters of a recipe with `lora`. `on_step` is told of every step, in the first process.
+    `seed` draws the first adapters of a recipe with `lora`, and what each step draws at random (dropout). `on_step`
+    is told of every step, in the first process.
     """
 
     model: Any
@@ -117,7 +119,8 @@ class Training:
         before = Spent(**vars(spent))
         started, cpu_started = time.perf_counter(), time.process_time()
         batches, num_loss_tokens = self.batches()
-        with nullcontext() if self.processes.is_sharded else faster_linears(self.model):
+        faster = nullcontext() if self.processes.is_sharded else faster_linears(self.model)
+        with faster, seeded(self.device, f"{self.seed} {spent.step} {self.processes.rank}"):
             own_loss = sum(self.backward(batch, num_loss_tokens) for batch in batches)
         self.processes.sum_gradients(self.parameters)
         gradient_norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, MAX_GRADIENT_NORM))
@@ -231,3 +234,14 @@ class Training:
         for name in SAVED_COUNTS:
             setattr(self.spent, name, counts[name])
         self.spent.reset_segment()
+
+
+@contextmanager
+def seeded(device: torch.device, seed: str) -> Iterator[None]:
+    """Within, what torch draws at random depends on the text `seed` alone; afterwards it draws on as before.
+
+    So a step's dropout is the same in training that was killed, in the next run of a job and beside other work.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(random.Random(f"step {seed}").getrandbits(63))
+        yield
