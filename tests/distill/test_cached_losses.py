@@ -86,6 +86,28 @@ def test_the_whole_vocabulary_cached_is_the_live_teacher(batch, kind):
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("gap", [10.0, 85.0, 150.0, 3000.0])
+def test_a_student_that_puts_all_other_tokens_far_below_still_hears_of_the_tail(kind, gap):
+    """In float32, whose exponential ends at -103: against dense float64 autograd over the buckets."""
+    logits = torch.tensor([[0.0, -1, -gap, -gap - 1, -gap - 0.5, -gap - 2]])
+    teacher_logits = torch.tensor([[0.3, 0.25, 0.15, 0.1, 0.1, 0.1]]).log()
+    settings = DivergenceSettings(kind=kind)
+    head = logits.T.contiguous().requires_grad_()
+    teacher = top_k_targets(teacher_logits, 2, 1.0)
+    target = torch.zeros(1, dtype=torch.long)
+    result = fused_cached_divergence(
+        torch.ones(1, 1), head, teacher, target, divergence=settings, num_loss_tokens=1
+    )
+    exact = logits.double().requires_grad_()
+    student_buckets = buckets(exact, teacher.ids_LK, 1.0)
+    teacher_buckets = buckets(teacher_logits.double(), teacher.ids_LK, 1.0)
+    expected = divergence(settings, student_buckets, teacher_buckets).sum()
+    assert result.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    (got,), (wanted,) = torch.autograd.grad(result.loss, [head]), torch.autograd.grad(expected, [exact])
+    torch.testing.assert_close(got.T.double(), wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_shares_equal_to_the_teacher_give_forward_kl(batch):
     """The loss is linear in the shares and their mean is q: full KL at q, so it is unbiased."""
     hidden, head, teacher_logits, targets = batch

@@ -1,8 +1,10 @@
 """ULD against a dense autograd one, and its alignment against texts read by hand."""
 
+import unicodedata
+
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from stillmark.distill import fused as machinery
@@ -60,3 +62,45 @@ def test_two_tokenizers_of_one_text():
     assert student == [2, 3, 8]
     assert teacher == [5, 6, 8]
     assert aligned_positions(student, teacher) == ([2], [2])
+
+
+def byte_level(text, normalizer=None, **options):
+    """Trained on the text, so that its words are tokens."""
+    backend = Tokenizer(models.BPE())
+    backend.normalizer = normalizer
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    backend.train_from_iterator(
+        [text], trainers.BpeTrainer(initial_alphabet=alphabet, show_progress=False, **options)
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend)
+
+
+@pytest.mark.parametrize("vocab_size", [256, 400], ids=["bytes", "words"])
+def test_characters_that_a_normaliser_joins_are_read_together(vocab_size):
+    """Against what each has read, decoded: cafe + accent under NFC (Qwen's) beside a tokenizer that keeps it apart."""
+    text = "cafe\u0301 the world, e\u0323\u0301e\u0301\u0323 nai\u0308ve x\u0301y"
+    plain, composing = (
+        byte_level(text, vocab_size=400),
+        byte_level(text, normalizers.NFC(), vocab_size=vocab_size),
+    )
+    (ids, ends), (composed_ids, composed_ends) = token_ends(plain, text), token_ends(composing, text)
+    places = list(zip(*aligned_positions(ends, composed_ends), strict=True))
+    for mine, theirs in places:
+        read = [t.decode(i[: n + 1]) for t, i, n in ((plain, ids, mine), (composing, composed_ids, theirs))]
+        assert unicodedata.normalize("NFC", read[0]) == read[1]
+    read = {ends[mine] for mine, _ in places}
+    assert {5, len(text)} <= read  # after the accent, not before it
+    assert not {4, 18, 19, 21, 22} & read
+
+
+def test_a_mark_put_before_the_text_has_read_nothing_of_it():
+    backend = Tokenizer(models.BPE({"\u2581": 0, "n": 1, "a": 2, "na": 3, "b": 4}, [("n", "a")]))
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    prepending = PreTrainedTokenizerFast(tokenizer_object=backend)
+    assert prepending.convert_ids_to_tokens(prepending("nab")["input_ids"]) == ["\u2581", "na", "b"]
+    _, ends = token_ends(prepending, "nab")
+    assert aligned_positions([1, 2, 3], ends) == ([1, 2], [1, 2])  # n, a, b

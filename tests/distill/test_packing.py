@@ -1,12 +1,16 @@
 """Packed rows beside the same samples one a row: loss, gradient, and that no sample sees another."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from tests.distill.small_training import TOKENIZER, WORDS, flop_counter, training
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from stillmark.distill.identity import TokenSequence
-from stillmark.distill.packing import check_packing, packed_batches
+from stillmark.distill.objective import LiveTeacher, Objective
+from stillmark.distill.packing import SampleBatches, check_packing, packed_batches
 from stillmark.distill.text import Row, micro_batches
 from stillmark.distill.train import Training
 from stillmark.errors import UserError
@@ -92,8 +96,9 @@ def test_counted_flops_are_those_of_the_dense_mask(loss: str):
     assert run.spent.tokens == padded.spent.tokens
 
 
-def tiny(model_type: str, **options: int) -> torch.nn.Module:
-    config = AutoConfig.for_model(model_type, vocab_size=32, hidden_size=16, num_hidden_layers=2, **options)
+def tiny(model_type: str, **options: Any) -> torch.nn.Module:
+    sizes = {"vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 2, **options}
+    config = AutoConfig.for_model(model_type, **sizes)
     return AutoModelForCausalLM.from_config(config).eval()
 
 
@@ -101,14 +106,65 @@ def test_a_model_that_keeps_samples_apart_passes():
     check_packing(tiny("llama", num_attention_heads=2, intermediate_size=32))
 
 
+@pytest.mark.parametrize("model_type", ["gpt2", "gpt_neox", "falcon"])
+def test_a_model_under_another_name_than_model_passes_in_training_mode_too(model_type: str):
+    """Dropout, which differs from one forward pass to the next, is none of the samples' doing."""
+    model = tiny(model_type, num_attention_heads=2, intermediate_size=32).train()
+    check_packing(model)
+    assert all(module.training for module in model.modules())
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_model_in_which_samples_meet_is_refused():
     """Bloom takes no positions; a recurrent model carries its state from one sample to the next."""
     for model in (tiny("bloom", n_head=2), tiny("mamba", state_size=4, expand=2)):
-        model.model = getattr(model, "transformer", None) or getattr(model, "backbone", None)
         model.config._attn_implementation = "eager"
         with pytest.raises(UserError, match="packing"):
             check_packing(model)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_teacher_in_which_samples_meet_is_refused():
+    run = training("forward_kl")
+    teacher = LiveTeacher(model=tiny("bloom", n_head=2, vocab_size=len(WORDS)), shape=run.shape)
+    objective = Objective(run.recipe, teacher)
+    with pytest.raises(UserError, match="packing: BloomForCausalLM lets samples"):
+        replace(run, recipe=run.recipe.model_copy(update={"packing": True}), objective=objective)
+
+
+def of_frequencies(**rope: Any) -> torch.nn.Module:
+    rope = {"rope_theta": 1e4, **rope}
+    sizes = {"num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 16}
+    model = tiny("llama", vocab_size=len(WORDS), rope_parameters=rope, **sizes)
+    for parameter in model.parameters():
+        parameter.data = 0.5 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    return model
+
+
+@pytest.mark.parametrize("is_packed", [True, False], ids=["packed", "padded"])
+def test_samples_beside_a_long_one_have_the_frequencies_that_they_have_alone(is_packed: bool):
+    """Phi-3's: one set of frequencies up to 8 positions, another beyond, chosen for a whole batch. Of the teacher too."""
+    factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    changing = of_frequencies(rope_type="longrope", original_max_position_embeddings=8, **factors)
+    steady = of_frequencies(rope_type="default")
+    rows = rows_of_lengths([3, 9, 8, 2, 12, 5])
+    for models in ([changing], [steady, changing]):
+        cut = SampleBatches(models=models, pad_id=PAD, max_positions=1000, is_packed=is_packed)
+        batches = cut.cut(rows)
+        assert sorted(len(batch.rows) for batch in batches)[:2] == [1, 1]  # 9 and 12 positions
+        assert sum(len(batch.rows) for batch in batches) == 6
+        for batch in batches:
+            logits = changing(**batch.model_inputs(), use_cache=False).logits[batch.targets_BT >= 0]
+            alone = [changing(torch.tensor([row.sequence.token_ids])).logits[0] for row in batch.rows]
+            torch.testing.assert_close(logits, torch.cat(alone), rtol=1e-4, atol=1e-4)
+
+
+def test_samples_whose_frequencies_depend_on_earlier_ones_are_refused():
+    model = of_frequencies(rope_type="dynamic", factor=2.0)
+    cut = SampleBatches(models=[model], pad_id=PAD, max_positions=1000, is_packed=False)
+    assert cut.cut(rows_of_lengths([16, 3]))
+    with pytest.raises(UserError, match=r"a sample has 17 positions, .* depend on earlier samples beyond 16"):
+        cut.cut(rows_of_lengths([17, 3]))
 
 
 def test_attention_that_skips_blocks_is_refused():

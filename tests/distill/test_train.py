@@ -9,7 +9,7 @@ from tests.distill.small_training import TASK, TOKENIZER, WORDS, flop_counter, t
 from tests.onednn import always_onednn
 
 from stillmark.distill.text import IGNORED, TextPair, TraceText, micro_batches, rows_of
-from stillmark.distill.train import AVERAGE_GAMMA, SAVED_COUNTS
+from stillmark.distill.train import AVERAGE_GAMMA, SAVED_COUNTS, Training
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
@@ -115,6 +115,37 @@ def test_resumed_training_is_bit_for_bit_the_same(tmp_path: Path, recipe: dict[s
         len(whole.names) == len(whole.averaged_weights()) + len(whole.objective.parameters())
         or "lora" in recipe
     )
+
+
+def with_dropout(seed: int = 0, **recipe: Any) -> Training:
+    run = training("forward_kl", **recipe)
+    run.seed = seed
+    for layer in run.model.model.layers:
+        layer.self_attn.attention_dropout = 0.3
+    return run
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
+def test_the_seed_and_the_step_decide_what_dropout_draws(tmp_path: Path, checkpointing: bool):
+    """Whatever was drawn before: in a new process, beside other work, and with layers that are computed twice."""
+    runs = [with_dropout(), with_dropout(gradient_checkpointing=checkpointing), with_dropout(seed=1)]
+    for run in runs:
+        for _ in range(3):
+            torch.randn(5)
+            generator = torch.get_rng_state()
+            run.step()
+            assert torch.equal(torch.get_rng_state(), generator)  # as it was found
+    runs[1].save(tmp_path / "state.safetensors")
+    resumed = with_dropout(gradient_checkpointing=checkpointing)
+    resumed.load(tmp_path / "state.safetensors", {n: getattr(runs[1].spent, n) for n in SAVED_COUNTS})
+    for run in (runs[0], resumed):
+        for _ in range(2):
+            run.step()
+    for mine, theirs, of_other_seed in zip(
+        resumed.parameters, runs[0].parameters, runs[2].parameters, strict=True
+    ):
+        assert torch.equal(mine, theirs)
+        assert not torch.equal(mine, of_other_seed)
 
 
 def test_average_has_the_power_law_profile():

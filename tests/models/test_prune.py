@@ -5,7 +5,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from stillmark.errors import UserError
-from stillmark.models.prune import PrunedShape, measure_importance, prune
+from stillmark.models.importance import measure_importance
+from stillmark.models.prune import PrunedShape, prune
 
 IDS = [torch.randint(0, 50, (2, 9), generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
 
@@ -76,6 +77,63 @@ def test_hidden_channels_that_no_norm_lets_through_go():
     torch.testing.assert_close(logits(pruned.model), logits(teacher), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "options", [{"no_rope_layers": [1, 0, 1, 0, 1]}, {"no_rope_layer_interval": 2}], ids=str
+)
+def test_a_kept_layer_keeps_its_rotary_positions_or_their_absence(options):
+    teacher = model("smollm3", pad_token_id=0, **options)
+    for projection in (teacher.model.layers[1].mlp.down_proj, teacher.model.layers[1].self_attn.o_proj):
+        projection.weight.data.zero_()
+    pruned = prune(teacher, PrunedShape(num_layers=4), IDS)
+    assert pruned.kept_layers == [0, 2, 3, 4]
+    assert pruned.model.config.no_rope_layers == [1, 1, 0, 1]
+    torch.testing.assert_close(logits(pruned.model), logits(teacher))
+
+
+def test_a_layer_that_would_be_another_at_its_place_is_refused():
+    """A list longer than the layers (SmolLM3 allows it) is not known to be theirs."""
+    teacher = model("smollm3", pad_token_id=0, no_rope_layers=[1, 0, 1, 0, 1, 0])
+    teacher.model.layers[1].mlp.down_proj.weight.data.zero_()
+    teacher.model.layers[1].self_attn.o_proj.weight.data.zero_()
+    with pytest.raises(
+        UserError, match=r"layer 2 would be layer 1, where its self_attn.use_rope is 0, not 1"
+    ):
+        prune(teacher, PrunedShape(num_layers=4), IDS)
+
+
+def test_gemma_loses_layers_neurons_and_heads_but_no_hidden_channels():
+    teacher = model("gemma", num_key_value_heads=4, pad_token_id=0)
+    teacher.model.layers[2].mlp.down_proj.weight.data.zero_()
+    teacher.model.layers[2].self_attn.o_proj.weight.data.zero_()
+    pruned = prune(teacher, PrunedShape(num_layers=4), IDS)
+    torch.testing.assert_close(logits(pruned.model), logits(teacher))
+    prune(teacher, PrunedShape(ffn_size=20, num_kv_heads=2), IDS)
+    with pytest.raises(UserError, match="GemmaForCausalLM cannot be pruned in hidden_size"):
+        prune(teacher, PrunedShape(hidden_size=28), IDS)
+
+
+def test_heads_that_must_fill_the_hidden_state_are_refused():
+    teacher = model("helium", head_dim=4, num_key_value_heads=4, pad_token_id=0)
+    assert prune(teacher, PrunedShape(num_layers=2, ffn_size=20), IDS).kept_layers
+    for shape in (PrunedShape(hidden_size=28), PrunedShape(num_kv_heads=2)):
+        with pytest.raises(
+            UserError, match="HeliumForCausalLM cannot be pruned in hidden_size or num_kv_heads"
+        ):
+            prune(teacher, shape, IDS)
+
+
+def test_a_bfloat16_student_has_its_teachers_rotary_frequencies():
+    """They are float32 in every model that transformers loads; rounded, far positions would be others."""
+    teacher = model().to(torch.float32)
+    frequencies = teacher.model.rotary_emb.inv_freq.clone()
+    for parameter in teacher.parameters():
+        parameter.data = parameter.data.bfloat16()
+    student = prune(teacher, PrunedShape(num_layers=3), IDS).model
+    assert student.dtype == torch.bfloat16
+    assert torch.equal(student.model.rotary_emb.inv_freq, frequencies)
+    assert student.get_output_embeddings().weight.requires_grad
+
+
 def test_influence_by_hand():
     teacher = model()
     importance = measure_importance(teacher, IDS)
@@ -95,3 +153,7 @@ def test_what_cannot_be_pruned_is_refused():
     config = AutoConfig.for_model("gpt2", vocab_size=50, n_embd=32, n_layer=2, n_head=4)
     with pytest.raises(UserError, match="GPT2LMHeadModel cannot be pruned"):
         prune(AutoModelForCausalLM.from_config(config), PrunedShape(), IDS)
+    with pytest.raises(
+        UserError, match="OlmoForCausalLM cannot be pruned: it lacks input_layernorm, post_attention_"
+    ):
+        prune(model("olmo"), PrunedShape(), IDS)

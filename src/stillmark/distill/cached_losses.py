@@ -14,6 +14,7 @@ Shape suffixes: L positions with a loss, K tokens kept of a position, B = K + 1 
 C positions of a chunk, R rows of a block of a chunk.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -158,13 +159,17 @@ def _top_k_block(
     settings: DivergenceSettings, logits_RV: torch.Tensor, teacher: TopKTargets, scale: float
 ) -> torch.Tensor:
     """The bucketed divergence; logits / T become its gradient to them, times `scale`."""
-    top_R1 = logits_RV.amax(-1, keepdim=True)
-    kept_RK = logits_RV.gather(-1, teacher.ids_LK).sub_(top_R1)
-    rest_RV = logits_RV.sub_(top_R1).exp_().scatter_(-1, teacher.ids_LK, 0.0)
-    # Summed without the kept tokens, not as 1 - their sum: the tail may be far below the rounding of 1.
-    rest_R1 = rest_RV.sum(-1, keepdim=True).clamp_(min=1024 * torch.finfo(logits_RV.dtype).tiny)
-    log_sum_R1 = kept_RK.exp().sum(-1, keepdim=True).add_(rest_R1).log_()
-    buckets_RB = torch.cat([kept_RK, rest_R1.log()], dim=-1).sub_(log_sum_R1)
+    # The rest is shifted by its own maximum and summed without the kept tokens: the tail may be far below the rounding
+    # of 1, and farther below the likeliest token than exp reaches. A rest without tokens gets about what it does reach.
+    kept_RK = logits_RV.gather(-1, teacher.ids_LK)
+    rest_RV = logits_RV.scatter_(-1, teacher.ids_LK, float("-inf"))
+    nowhere_R1 = kept_RK.amax(-1, keepdim=True) + math.log(1024 * torch.finfo(logits_RV.dtype).tiny)
+    top_R1 = rest_RV.amax(-1, keepdim=True)
+    top_R1 = torch.where(top_R1 > float("-inf"), top_R1, nowhere_R1)
+    rest_R1 = (
+        rest_RV.sub_(top_R1).exp_().sum(-1, keepdim=True).clamp_(min=1.0)
+    )  # exp(0) and more, if there is any
+    buckets_RB = torch.cat([kept_RK, rest_R1.log().add_(top_R1)], dim=-1).log_softmax(-1)
     logq_RB = torch.cat([teacher.logq_LK, teacher.log_tail_L.unsqueeze(-1)], dim=-1)
     value = value_and_gradient(settings, buckets_RB, logq_RB.to(buckets_RB.dtype))
     gradient_RB = buckets_RB.mul_(scale)

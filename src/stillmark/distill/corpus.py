@@ -194,7 +194,7 @@ def document_tokens(document: Document, tokenizer: Any, chat: ChatFormat | None)
         ids=[*before, *ids, *end],
         num_before=len(before),
         told=[*none, *(stop for _, stop in offsets), *[len(document.response)] * len(end)],
-        read=[*none, *ends_of(tokenizer, ids, offsets), *[0] * len(end)],
+        read=[*none, *ends_of(tokenizer, document.response, ids, offsets), *[0] * len(end)],
     )
 
 

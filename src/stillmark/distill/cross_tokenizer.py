@@ -24,6 +24,10 @@ from stillmark.distill.head import OutputHead, as_head
 from stillmark.distill.losses import blocks_of
 from stillmark.errors import UserError
 
+NORMALIZED_TOGETHER = (
+    32  # a character has at most 30 marks in text that is fit for streams (UAX #15, section 13)
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenText:
@@ -62,24 +66,53 @@ def token_ends(tokenizer: Any, text: str, *, special_tokens: bool = False) -> tu
             "use a fast tokenizer (tokenizer.json)",
         )
     encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=special_tokens)
-    return encoded["input_ids"], ends_of(tokenizer, encoded["input_ids"], encoded["offset_mapping"])
+    ids = encoded["input_ids"]
+    return ids, ends_of(tokenizer, text, ids, encoded["offset_mapping"])
 
 
-def ends_of(tokenizer: Any, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
-    """The offset after each token, from a fast tokenizer's offsets.
+def ends_of(tokenizer: Any, text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """The offset after each token of a text, from a fast tokenizer's offsets, which tell less than was read:
 
-    Some byte-level tokenizers (Llama 3's) leave spaces at a token's end out of its offsets, though the model has
-    read them: "\\n" and seven spaces, one token, would end after "\\n". They are added back.
+    - Some byte-level tokenizers (Llama 3's) leave spaces at a token's end out: a newline and seven spaces, one token,
+      would end after the newline. They are added back.
+    - Of characters that a normaliser makes one ("e" and a combining accent, under NFC), only the first may be told. The
+      token's end is the end of them all.
+    - A token whose character is also the next one's (some of its bytes, or a mark for a space that is put before the
+      text) ends where that one does, so that it is not the last with its end.
     """
     ends = [end for _, end in offsets]
     processor = tokenizer.backend_tokenizer.post_processor
-    if processor is None or b'"trim_offsets":true' not in processor.__getstate__():
-        return ends
-    for index, token in enumerate(tokenizer.convert_ids_to_tokens(ids)):
-        without = token.rstrip("\u0120")  # a space, as byte-level vocabularies write it
-        if without:  # of spaces alone, the end is kept
-            ends[index] += len(token) - len(without)
+    if processor is not None and b'"trim_offsets":true' in processor.__getstate__():
+        for index, token in enumerate(tokenizer.convert_ids_to_tokens(ids)):
+            without = token.rstrip("\u0120")  # a space, as byte-level vocabularies write it
+            if without:  # of spaces alone, the end is kept
+                ends[index] += len(token) - len(without)
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    if normalizer is not None and not normalizes_each_alone(normalizer, text):
+        ends = [end_of_normalized(normalizer, text, end) for end in ends]
+    for index in range(len(ends) - 2, -1, -1):
+        (_, end), (next_start, next_end) = offsets[index : index + 2]
+        if next_start < min(end, next_end):  # a special token has no characters
+            ends[index] = max(ends[index], ends[index + 1])
     return ends
+
+
+def normalizes_each_alone(normalizer: Any, text: str) -> bool:
+    """Whether the normaliser joins no characters of this text, seen in one pass: most texts, and the quick way out."""
+    first = normalizer.normalize_str(text[:1])
+    parts = {char: normalizer.normalize_str(text[0] + char).removeprefix(first) for char in set(text[1:])}
+    return bool(normalizer.normalize_str(text) == first + "".join(map(parts.__getitem__, text[1:])))
+
+
+def end_of_normalized(normalizer: Any, text: str, end: int) -> int:
+    """The first offset from `end` on at which the text can be cut and its first part is normalised as within it all."""
+    while 0 < end < len(text):
+        start = max(0, end - NORMALIZED_TOGETHER)
+        whole = normalizer.normalize_str(text[start : end + NORMALIZED_TOGETHER])
+        if whole.startswith(normalizer.normalize_str(text[start:end])):
+            break
+        end += 1
+    return end
 
 
 def fused_uld(

@@ -1,4 +1,4 @@
-"""Packing: several short samples in one row, none seeing another.
+"""The batches of a step, where no sample changes another, and packing: several short samples in one row.
 
 Positions start from 0 in each sample, from which transformers makes a causal mask of blocks
 (`masking_utils.find_packed_sequence_indices`), and `check_packing` holds the model to it. That mask is dense:
@@ -7,14 +7,54 @@ the step: packing takes no more attention than padding to the longest, and fewer
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from stillmark.distill.text import MicroBatch, Row, padded, row_length
+from stillmark.backends.rotary import lasting_positions, steady_positions
+from stillmark.distill.on_policy import evaluating
+from stillmark.distill.text import MicroBatch, Row, micro_batches, padded, row_length
 from stillmark.errors import UserError
 
 DENSE_ATTENTION = ("eager", "sdpa")
+
+
+@dataclass(frozen=True)
+class SampleBatches:
+    """Cuts rows into batches in which all of `models` (the student and its live teacher) read each sample as if alone.
+
+    Rotary frequencies may depend on the longest sample of a batch (`backends/rotary.py`).
+    """
+
+    models: Sequence[Any]
+    pad_id: int
+    max_positions: int
+    is_packed: bool
+
+    def __post_init__(self) -> None:
+        if self.is_packed:
+            for model in self.models:
+                check_packing(model)
+
+    def cut(self, rows: Sequence[Row]) -> list[MicroBatch]:
+        """Raises UserError for a row that dynamic frequencies would read by what was read before."""
+        longest = max(map(row_length, rows), default=0)
+        for model in self.models:
+            limit = lasting_positions(model)
+            if limit is not None and longest > limit:
+                raise UserError(
+                    f"a sample has {longest} positions, but the dynamic rotary frequencies of {type(model).__name__} "
+                    f"depend on earlier samples beyond {limit}",
+                    hint=f"shorten the samples to {limit} tokens (`context_tokens`), or raise the model's "
+                    "`max_position_embeddings`",
+                )
+        limits = [limit for limit in map(steady_positions, self.models) if limit is not None]
+        steady = min(limits, default=longest)
+        together = [row for row in rows if row_length(row) <= steady]
+        apart = [padded([[row]], self.pad_id) for row in rows if row_length(row) > steady]
+        batches = packed_batches if self.is_packed else micro_batches
+        return batches(together, self.pad_id, max_positions=self.max_positions) + apart
 
 
 def packed_batches(rows: Sequence[Row], pad_id: int, max_positions: int) -> list[MicroBatch]:
@@ -50,13 +90,16 @@ def check_packing(model: Any) -> None:
     device = next(model.parameters()).device
     ids = torch.arange(12, device=device).view(1, 12) % min(7, model.config.vocab_size)
     positions = torch.cat([torch.arange(7), torch.arange(5)]).view(1, 12).to(device)
-    try:
-        packed = model.model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state[:, 7:]
-    except TypeError as error:
-        raise UserError(f"packing: {type(model).__name__} takes no position ids",
-                        hint="leave `packing` out") from error  # fmt: skip
-    alone = model.model(input_ids=ids[:, 7:], use_cache=False).last_hidden_state
-    difference = float((packed - alone).norm() / alone.norm())
+    with evaluating(model):  # dropout would be another in each
+        try:
+            packed = model.base_model(
+                input_ids=ids, position_ids=positions, use_cache=False
+            ).last_hidden_state
+        except TypeError as error:
+            raise UserError(f"packing: {type(model).__name__} takes no position ids",
+                            hint="leave `packing` out") from error  # fmt: skip
+        alone = model.base_model(input_ids=ids[:, 7:], use_cache=False).last_hidden_state
+    difference = float((packed[:, 7:] - alone).norm() / alone.norm())
     if not difference < 1e-3:
         raise UserError(
             f"packing: {type(model).__name__} lets samples in one row change one another ({difference:.1%})",

@@ -132,8 +132,8 @@ def rows_of(pairs: Sequence[TextPair], tokenizer: Any, *, chat: ChatFormat | Non
         text = None
         if has_offsets:
             prompt_ends, response_ends = (
-                ends_of(tokenizer, side["input_ids"][index], side["offset_mapping"][index])
-                for side in (prompts, responses)
+                ends_of(tokenizer, part, side["input_ids"][index], side["offset_mapping"][index])
+                for part, side in ((pair.prompt, prompts), (pair.response, responses))
             )
             ends = [*prompt_ends, *(len(pair.prompt) + end for end in response_ends)]
             text = TokenText(text=pair.prompt + pair.response, ends=ends)
@@ -148,7 +148,7 @@ def chat_row(pair: TextPair, tokenizer: Any, chat: ChatFormat, options: Mapping[
     prompt, response = chat.prompt_ids(turns), encoded["input_ids"]
     text = None
     if options:
-        read = ends_of(tokenizer, response, encoded["offset_mapping"])
+        read = ends_of(tokenizer, pair.response, response, encoded["offset_mapping"])
         ends = [*[0] * len(prompt), *read, *[0] * (len(chat.end_ids) - 1)]  # the last token is not read
         text = TokenText(text=pair.response, ends=ends, turns=turns)
     return Row(sequence=next_token_sequence(prompt, [*response, *chat.end_ids]), text=text)

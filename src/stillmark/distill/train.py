@@ -6,9 +6,10 @@ s^gamma). Such an average has the same relative width at every step, so a checkp
 that was planned to end there: a curve over compute needs no schedule that knows its end.
 """
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,12 @@ from stillmark.backends.kernels import faster_linears, is_onednn_faster
 from stillmark.compute.model_shape import ModelShape
 from stillmark.distill.counting import checkpoint_layers, executed_shape, training_formula
 from stillmark.distill.lora import add_lora, counted_lora, merged_weights
-from stillmark.distill.objective import Objective
+from stillmark.distill.objective import LiveTeacher, Objective
 from stillmark.distill.on_policy import OnPolicyText
-from stillmark.distill.packing import check_packing, packed_batches
+from stillmark.distill.packing import SampleBatches
 from stillmark.distill.processes import Processes, fill, whole
 from stillmark.distill.spent import SAVED_COUNTS, Spent, batch_flops
-from stillmark.distill.text import MicroBatch, TextSource, empty_batch, micro_batches
+from stillmark.distill.text import MicroBatch, TextSource, empty_batch
 from stillmark.distill.trackers import StepReport
 from stillmark.errors import UserError
 from stillmark.study.recipe import Recipe
@@ -54,7 +55,8 @@ class Judged(torch.nn.Module):  # type: ignore[misc]
 class Training:
     """One model on its way. `run` stops at each checkpoint; `save` and `load` make it go on in another process.
 
-    `seed` draws the first adapters of a recipe with `lora`. `on_step` is told of every step, in the first process.
+    `seed` draws the first adapters of a recipe with `lora`, and what each step draws at random (dropout). `on_step`
+    is told of every step, in the first process.
     """
 
     model: Any
@@ -73,8 +75,13 @@ class Training:
         is_onednn_faster()  # measured before the clock starts
         self.device = next(self.model.parameters()).device
         self.shape = executed_shape(self.model, self.shape)
-        if recipe.packing:
-            check_packing(self.model)
+        teacher = self.objective.teacher
+        self.sample_batches = SampleBatches(
+            models=[self.model, teacher.model] if isinstance(teacher, LiveTeacher) else [self.model],
+            pad_id=self.tokenizer.pad_token_id or 0,
+            max_positions=MICRO_BATCH_POSITIONS,
+            is_packed=recipe.packing,
+        )
         if recipe.gradient_checkpointing:
             checkpoint_layers(self.model)
         lora = None
@@ -117,7 +124,8 @@ class Training:
         before = Spent(**vars(spent))
         started, cpu_started = time.perf_counter(), time.process_time()
         batches, num_loss_tokens = self.batches()
-        with nullcontext() if self.processes.is_sharded else faster_linears(self.model):
+        faster = nullcontext() if self.processes.is_sharded else faster_linears(self.model)
+        with faster, seeded(self.device, f"{self.seed} {spent.step} {self.processes.rank}"):
             own_loss = sum(self.backward(batch, num_loss_tokens) for batch in batches)
         self.processes.sum_gradients(self.parameters)
         gradient_norm = whole(torch.nn.utils.clip_grad_norm_(self.parameters, MAX_GRADIENT_NORM))
@@ -147,17 +155,15 @@ class Training:
 
     def batches(self) -> tuple[list[MicroBatch], int]:
         """This process's part of the next step, and the loss tokens of the whole step."""
-        recipe, pad_id = self.recipe, self.tokenizer.pad_token_id or 0
         first = self.spent.samples
-        own_samples = self.processes.share(range(first, first + recipe.batch_samples))
+        own_samples = self.processes.share(range(first, first + self.recipe.batch_samples))
         rows = self.source.rows(own_samples) if own_samples else []
-        cut = packed_batches if recipe.packing else micro_batches
-        batches = cut(rows, pad_id, max_positions=MICRO_BATCH_POSITIONS)
+        batches = self.sample_batches.cut(rows)
         own_tokens = sum(batch.num_loss_tokens for batch in batches)
         counts = self.processes.gather([own_tokens, len(batches)])
         if self.processes.is_sharded:  # layers are gathered by all together: each must run as many batches
             most = max(int(number) for _, number in counts)
-            batches += [empty_batch(pad_id)] * (most - len(batches))
+            batches += [empty_batch(self.sample_batches.pad_id)] * (most - len(batches))
         return [batch.to(self.device) for batch in batches], int(sum(tokens for tokens, _ in counts))
 
     def backward(self, batch: MicroBatch, num_loss_tokens: int) -> float:
@@ -231,3 +237,14 @@ class Training:
         for name in SAVED_COUNTS:
             setattr(self.spent, name, counts[name])
         self.spent.reset_segment()
+
+
+@contextmanager
+def seeded(device: torch.device, seed: str) -> Iterator[None]:
+    """Within, what torch draws at random depends on the text `seed` alone; afterwards it draws on as before.
+
+    So a step's dropout is the same in training that was killed, in the next run of a job and beside other work.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(random.Random(f"step {seed}").getrandbits(63))
+        yield
