@@ -159,3 +159,16 @@ def test_chunks_on_a_gpu_are_timed_by_its_events_and_waited_for_at_the_end(monke
             with clock():
                 pass
     assert spent.teacher_seconds == pytest.approx((2 + 4) / 1000)
+
+
+@pytest.mark.parametrize("kernel", ["eager", "sdpa"])
+@pytest.mark.parametrize("sliding_window", [None, 4])
+def test_a_teacher_with_a_window_is_counted_as_its_kernel_runs_it(kernel, sliding_window):
+    """Eager attention, which torch's counter sees, multiplies all positions; so does SDPA, which it may not see."""
+    model = tiny("mistral", sliding_window=sliding_window, dtype=torch.float32)
+    with counter() as counted:
+        model.base_model(input_ids=torch.ones(2, 9, dtype=torch.long), use_cache=False)
+    model.set_attn_implementation(kernel)
+    teacher, spent = teacher_of(model), Spent()
+    teacher.run({"input_ids": torch.ones(2, 9, dtype=torch.long)}, spent, num_tokens=18)
+    assert spent.teacher_flops == counted.get_total_flops()

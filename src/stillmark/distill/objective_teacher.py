@@ -16,6 +16,7 @@ from stillmark.backends.kernels import faster_linears, is_onednn_faster
 from stillmark.compute.flops import forward_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.distill.cached_losses import CachedTargets
+from stillmark.distill.counting import executed_shape
 from stillmark.distill.head import OutputHead
 from stillmark.distill.logit_cache import LogitCache
 from stillmark.distill.losses import Clock
@@ -51,7 +52,8 @@ class LiveTeacher:
                 **inputs, use_cache=False, output_hidden_states=with_layers
             )
         num_rows, width = inputs["input_ids"].shape
-        spent.teacher_flops += batch_flops(forward_flops, self.shape, num_rows, width, 0)
+        shape = executed_shape(self.model, self.shape)
+        spent.teacher_flops += batch_flops(forward_flops, shape, num_rows, width, 0)
         spent.teacher_tokens += num_tokens
         spent.teacher_positions += num_rows * width
         return output.last_hidden_state, output.hidden_states if with_layers else None
