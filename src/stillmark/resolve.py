@@ -107,7 +107,7 @@ def resolved_text(study: Study, task: str, spec: Text, tokenizers: Mapping[str, 
         model = study.models[reader]
         assert isinstance(model, GivenModel), reader
         assert model.config is not None, reader
-        counted[reader] = corpora[reader].resolved(int(model.config["vocab_size"]))
+        counted[reader] = corpora[reader].resolved(int(model.config["vocab_size"]), tokenizers[reader])
     compared: dict[str, ComparedText] = {}
     for name in taught:
         teacher = study.arms[name].teacher

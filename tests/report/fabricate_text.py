@@ -95,7 +95,7 @@ def make(job: Job, plan: Plan, store: Store, scores: Scores) -> None:
 
 
 def capture(job: Job, plan: Plan, store: Store, scores: Scores) -> None:
-    store.add(entry(job, "capture", 0, *read(plan, job.arm)))
+    store.add(entry(job, "capture", 0, *read(plan, job.arm, with_head=False)))
 
 
 def evaluate(job: Job, plan: Plan, store: Store, scores: Scores) -> None:
@@ -108,14 +108,19 @@ def evaluate(job: Job, plan: Plan, store: Store, scores: Scores) -> None:
                       seconds=0.01, flops=forward_flops(shape, tokens=tokens, scored_tokens=scored), source=source,
                       teacher_kl_nats=kl)
         )  # fmt: skip
-    store.add(*rows, entry(job, "evaluate", 0, *read(plan, job.arm)))
+    flops, tokens = read(plan, job.arm)
+    if plan.is_judged(job.arm):
+        judge, scored = plan.shape(plan.judge), sum(row.tokens for row in rows)
+        flops += 2 * judge.head.inputs * judge.head.outputs * scored
+    store.add(*rows, entry(job, "evaluate", 0, flops, tokens))
 
 
-def read(plan: Plan, arm: str) -> tuple[int, int]:
+def read(plan: Plan, arm: str, *, with_head: bool = True) -> tuple[int, int]:
     """(FLOPs, tokens) of reading the held-out sequences."""
     shape = plan.shape(arm)
     flops = sum(
-        forward_flops(shape, tokens=tokens, scored_tokens=scored) for tokens, scored, _, _ in SEQUENCES
+        forward_flops(shape, tokens=tokens, scored_tokens=scored if with_head else 0)
+        for tokens, scored, _, _ in SEQUENCES
     )
     return flops, sum(tokens for tokens, _, _, _ in SEQUENCES)
 

@@ -6,10 +6,13 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.report.fabricate_text import SEQUENCES, STUDY, text_store
+from tests.report.fabricate import entry
+from tests.report.fabricate_text import SEQUENCES, STUDY, make, text_store
 
+from stillmark.analysis.lineage import Lineage
 from stillmark.records import Store
 from stillmark.report.disclosure import disclose
+from stillmark.report.model_card import model_card
 from stillmark.report.record_checks import check_records, check_study
 from stillmark.report.text_answer import chosen_pair, text_answer_of
 from stillmark.report.text_figures import text_picture_files
@@ -125,6 +128,25 @@ def test_without_a_pair_there_is_no_answer(conclusion):
     assert chosen_pair({**conclusion, "pairs": []}) is None
     assert text_answer_of({**conclusion, "pairs": []}).verdict == "No answer yet."
     assert text_page_html({**conclusion, "pairs": []})
+
+
+def test_a_students_own_replies_are_in_its_part_of_the_card_by_number_and_by_name(tmp_path):
+    def make_on_policy(job, plan, store, scores):
+        make(job, plan, store, scores)
+        store.add(entry(job, "generate_student", 0, 777_000_000, 256))
+
+    text_store(tmp_path, scores, more={"train": make_on_policy}).close()
+    store = Store.open(tmp_path)
+    lineage = Lineage(store)
+    parts = ("train", "prune", "generate_student")
+    own = sum(row.flops for row in store.ledger(lineage.plan.train_keys["distilled", 0]) if row.part in parts)
+    rows = [row for row in model_card(lineage, "distilled").splitlines() if row.startswith("| student: ")]
+    store.close()
+    assert len(rows) == 2  # as a part, and as a boundary
+    for row in rows:
+        assert f"| {own:.4g} |" in row
+        assert "pruning" in row
+        assert "replies" in row
 
 
 def test_nothing_recorded_is_said(tmp_path):

@@ -1,7 +1,8 @@
 """Adds up compute within a boundary, and divides it only where both sides were obtained in the same way.
 
 What a model took has four parts, and a boundary says which of them count:
-  student     training the model itself, from the weights that it starts from
+  student     training the model itself, from the weights that it starts from: its pruning and the replies that it
+              writes to learn from (on-policy) included
   generation  what the teacher did for it: traces written (rejected ones too) and logits computed
   teacher     the teacher's own making, shared by k students
   base        the making of the weights that it started from
@@ -41,7 +42,7 @@ PARTS_WITHIN: dict[Boundary, tuple[Part, ...]] = {
 }
 
 BOUNDARY_WORDS = {
-    Boundary.STUDENT: "training the model itself, and nothing else",
+    Boundary.STUDENT: "training the model itself, pruning and the replies it learns from included",
     Boundary.GENERATION: "and the teacher's work for it: traces, rejected ones too, and logits",
     Boundary.TEACHER: "and the making of the teacher, shared by k students",
     Boundary.BASE: "training, the teacher's work for it, and the making of the weights it started from",

@@ -12,6 +12,7 @@ from stillmark.distill.chat import ChatFormat, chat_format, ids_before_reply
 from stillmark.distill.cross_tokenizer import TokenText, ends_of
 from stillmark.distill.identity import TokenSequence, data_sha256
 from stillmark.distill.text import next_token_sequence
+from stillmark.distill.vocabulary import num_token_rows
 from stillmark.errors import UserError
 from stillmark.study.schema import ResolvedText, Text
 from stillmark.tasks.documents import Document, read_documents
@@ -38,8 +39,9 @@ class Corpus:
     train_texts: list[TokenText] | None = None
     """What a teacher with another tokenizer reads, one a sequence; None where it was not asked for."""
 
-    def resolved(self, vocab_size: int) -> ResolvedText:
-        """The counts and the checksum that a study keeps of it."""
+    def resolved(self, vocab_size: int, tokenizer: Any) -> ResolvedText:
+        """The counts and the checksum that a study keeps of it; `vocab_size`: rows of the given model's head."""
+        token_rows = num_token_rows(tokenizer)
         both = [*self.train, *(held_out.sequence for held_out in self.test)]
         return ResolvedText(
             sha256=hashlib.sha256(data_sha256(both).encode()).hexdigest(),
@@ -50,6 +52,7 @@ class Corpus:
             test_tokens=sum(len(held_out.sequence.token_ids) for held_out in self.test),
             test_loss_tokens=sum(held_out.sequence.num_loss_tokens for held_out in self.test),
             vocab_size=vocab_size,
+            token_rows=token_rows if token_rows < vocab_size else None,
             dropped_documents=self.dropped_documents,
         )
 

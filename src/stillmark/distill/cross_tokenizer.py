@@ -13,6 +13,7 @@ positions of a chunk, R rows of a block.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 from stillmark.distill.divergence import DistillationLoss
 from stillmark.distill.fused import FusedPass
 from stillmark.distill.head import OutputHead, as_head
-from stillmark.distill.losses import blocks_of
+from stillmark.distill.losses import Clock, blocks_of
 from stillmark.errors import UserError
 
 NORMALIZED_TOGETHER = (
@@ -125,27 +126,30 @@ def fused_uld(
     temperature: float = 1.0,
     student_vocab_size: int | None = None,
     teacher_vocab_size: int | None = None,
+    teacher_clock: Clock = nullcontext,
 ) -> DistillationLoss:
     """The ULD loss of aligned positions, summed and divided by `num_loss_tokens` (the aligned ones of a
     step).
 
     Row i of both is the hidden state after the same text. The vocabulary sizes leave padding rows of the
-    heads out.
+    heads out. `teacher_clock` is entered around what the teacher's head takes, again at each block.
     """
     if student_hidden_LD.shape[:-1] != teacher_hidden_LE.shape[:-1]:
         shapes = f"{tuple(student_hidden_LD.shape)} and {tuple(teacher_hidden_LE.shape)}"
         raise ValueError(f"aligned hidden states come in pairs, not as {shapes}")
     everywhere = torch.zeros(student_hidden_LD.shape[:-1], dtype=torch.long, device=student_hidden_LD.device)
     fused = FusedPass(student_hidden_LD, student_head, everywhere, num_loss_tokens, student_vocab_size)
-    teacher = as_head(teacher_head).detach().first_rows(teacher_vocab_size).to(fused.product_dtype)
-    teacher_LE = fused.at_loss_positions(teacher_hidden_LE)
+    with teacher_clock():
+        teacher = as_head(teacher_head).detach().first_rows(teacher_vocab_size).to(fused.product_dtype)
+        teacher_LE = fused.at_loss_positions(teacher_hidden_LE)
 
     def chunk_loss(logits_CV: torch.Tensor, rows: slice) -> tuple[torch.Tensor, None]:
         chunk_LE = teacher_LE[rows]
         values = []
         for block in blocks_of(logits_CV):
-            teacher_RW = logits_CV.new_empty(len(chunk_LE[block]), teacher.num_rows)
-            teacher.project(chunk_LE[block], teacher_RW)
+            with teacher_clock():
+                teacher_RW = logits_CV.new_empty(len(chunk_LE[block]), teacher.num_rows)
+                teacher.project(chunk_LE[block], teacher_RW)
             values.append(_uld_block(logits_CV[block], teacher_RW, temperature))
         return torch.cat(values), None
 

@@ -13,7 +13,8 @@ Shape suffixes: L positions with a loss, D student's hidden size, E teacher's, V
 a chunk, R rows of a block of a chunk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -36,6 +37,8 @@ __all__ = [
     "fused_divergence",
     "output_head",
 ]
+
+Clock = Callable[[], AbstractContextManager[object]]  # times what runs within it
 
 BLOCK_ELEMENTS = 2**17  # on a CPU, softmax and loss run over blocks that stay in each core's cache
 
@@ -66,16 +69,17 @@ def fused_divergence(
     divergence: DivergenceSettings,
     num_loss_tokens: int | torch.Tensor,
     vocab_size: int | None = None,
+    teacher_clock: Clock = nullcontext,
 ) -> DistillationLoss:
     """The divergence from a live teacher, mixed with cross-entropy as the settings say.
 
     student_hidden (..., D), teacher_hidden (..., E) and targets (...) are aligned; a position with target
     -100 has no loss. The teacher gets no gradient. Heads of different height need `vocab_size`, the count
     of tokens that both share from id 0 on: rows past it are padding and get probability 0 on both sides
-    (see `vocabulary.py`).
+    (see `vocabulary.py`). `teacher_clock` is entered around what the teacher's head takes, again at each chunk.
     """
     fused = FusedPass(student_hidden, student_head, targets, num_loss_tokens, vocab_size)
-    teacher = as_head(teacher_head).detach().first_rows(vocab_size).to(fused.product_dtype)
+    teacher = as_head(teacher_head).detach().first_rows(vocab_size)
     if teacher.num_rows != fused.head.num_rows:
         raise UserError(
             f"the student's head has {fused.head.num_rows} rows, the teacher's {teacher.num_rows}",
@@ -85,10 +89,13 @@ def fused_divergence(
         raise ValueError(f"teacher_hidden {tuple(teacher_hidden.shape)}, but targets {tuple(targets.shape)}")
     if divergence.cross_entropy_weight == 1.0:
         return cross_entropy_of(fused)
-    teacher_LE, teacher_buffer = fused.at_loss_positions(teacher_hidden), fused.chunk_buffer(2)
+    with teacher_clock():
+        teacher = teacher.to(fused.product_dtype)
+        teacher_LE, teacher_buffer = fused.at_loss_positions(teacher_hidden), fused.chunk_buffer(2)
 
     def chunk_loss(logits_CV: torch.Tensor, rows: slice) -> tuple[torch.Tensor, torch.Tensor | None]:
-        teacher_CV = teacher.project(teacher_LE[rows], teacher_buffer[: len(logits_CV)])
+        with teacher_clock():
+            teacher_CV = teacher.project(teacher_LE[rows], teacher_buffer[: len(logits_CV)])
         targets_C = fused.targets_L[rows]
         blocks = blocks_of(logits_CV)
         return joined(

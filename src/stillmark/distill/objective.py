@@ -4,8 +4,9 @@ The loss tokens of a whole optimiser step divide every part of the loss, so that
 micro-batches gives the same gradient.
 
 FLOPs: the training loop counts the student's forward and backward with its head on every loss token. What an
-objective runs beside or instead of that is added to `spent` here: the teacher's forward to `teacher_flops`;
-projectors, and a head applied to more or fewer positions or rows, to `train_flops`.
+objective runs beside or instead of that is added to `spent` here: the teacher's forward with its head to
+`teacher_flops`; projectors, and a head applied to more or fewer positions or rows, to `train_flops`. Seconds are split
+in the same way.
 
 Shape suffixes: B rows, T positions, D student's hidden size, E teacher's, L positions with a loss.
 """
@@ -26,6 +27,7 @@ from stillmark.distill.objective_teacher import (
     LiveTeacher,
     causal_lm,
     head_forward_flops,
+    teacher_chunks,
     teacher_clock,
 )
 from stillmark.distill.objective_uld import TeacherReading, aligned_batch, uld_loss
@@ -141,10 +143,11 @@ class Objective:
         assert states_BTE is not None
         assert self.teacher_head is not None
         spent.teacher_flops += head_forward_flops(self.teacher_head, batch.num_loss_tokens, self.vocab_size)
-        return fused_divergence(
-            student.hidden, student.head, states_BTE, self.teacher_head, batch.targets_BT,
-            divergence=settings, **common,
-        ).loss  # fmt: skip
+        with teacher_chunks(spent, student.hidden.device) as clock:
+            return fused_divergence(
+                student.hidden, student.head, states_BTE, self.teacher_head, batch.targets_BT,
+                divergence=settings, teacher_clock=clock, **common,
+            ).loss  # fmt: skip
 
     def _uld(self, student: "StudentPass", num_loss_tokens: int, spent: Spent) -> torch.Tensor:
         """ULD where both have read the same text, mixed with cross-entropy on every loss token."""
@@ -170,11 +173,12 @@ class Objective:
             spent.teacher_flops += head_forward_flops(
                 self.teacher_head, aligned.num_positions, self.teacher_vocab_size
             )
-            loss = uld_loss(
-                aligned, student.hidden, student.head, states_BUE, self.teacher_head,
-                num_loss_tokens=num_loss_tokens, temperature=self.recipe.temperature,
-                student_vocab_size=self.vocab_size, teacher_vocab_size=self.teacher_vocab_size,
-            )  # fmt: skip
+            with teacher_chunks(spent, student.hidden.device) as clock:
+                loss = uld_loss(
+                    aligned, student.hidden, student.head, states_BUE, self.teacher_head,
+                    num_loss_tokens=num_loss_tokens, temperature=self.recipe.temperature, teacher_clock=clock,
+                    student_vocab_size=self.vocab_size, teacher_vocab_size=self.teacher_vocab_size,
+                )  # fmt: skip
             parts.append((1 - share) * loss)
         return torch.stack(parts).sum()
 

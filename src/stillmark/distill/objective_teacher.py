@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,8 +16,10 @@ from stillmark.backends.kernels import faster_linears, is_onednn_faster
 from stillmark.compute.flops import forward_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.distill.cached_losses import CachedTargets
+from stillmark.distill.counting import executed_shape
 from stillmark.distill.head import OutputHead
 from stillmark.distill.logit_cache import LogitCache
+from stillmark.distill.losses import Clock
 from stillmark.distill.spent import Spent, batch_flops
 from stillmark.distill.text import Row
 from stillmark.errors import UserError
@@ -49,7 +52,8 @@ class LiveTeacher:
                 **inputs, use_cache=False, output_hidden_states=with_layers
             )
         num_rows, width = inputs["input_ids"].shape
-        spent.teacher_flops += batch_flops(forward_flops, self.shape, num_rows, width, 0)
+        shape = executed_shape(self.model, self.shape)
+        spent.teacher_flops += batch_flops(forward_flops, shape, num_rows, width, 0)
         spent.teacher_tokens += num_tokens
         spent.teacher_positions += num_rows * width
         return output.last_hidden_state, output.hidden_states if with_layers else None
@@ -111,3 +115,31 @@ def teacher_clock(spent: Spent, device: torch.device) -> Iterator[None]:
     ended, cpu_ended = now()
     spent.teacher_seconds += ended - started
     spent.teacher_cpu_seconds += cpu_ended - cpu_started
+
+
+@contextmanager
+def teacher_chunks(spent: Spent, device: torch.device) -> Iterator[Clock]:
+    """Yields the clock of a teacher's work that is done chunk by chunk among its student's.
+
+    A GPU that is waited for at each chunk would idle: events on its stream time the chunks, and are read at the end.
+    CPU seconds then are those of asking for the chunks; the wait is the student's.
+    """
+    if device.type != "cuda":
+        yield partial(teacher_clock, spent, device)
+        return
+    chunks: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextmanager
+    def chunk() -> Iterator[None]:
+        cpu_started, stream = time.process_time(), torch.cuda.current_stream(device)
+        began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        began.record(stream)
+        yield
+        ended.record(stream)
+        chunks.append((began, ended))
+        spent.teacher_cpu_seconds += time.process_time() - cpu_started
+
+    yield chunk
+    for began, ended in chunks:
+        ended.synchronize()
+        spent.teacher_seconds += began.elapsed_time(ended) / 1000

@@ -21,6 +21,7 @@ from stillmark.distill.chat import ChatFormat, chat_format, ids_before_reply
 from stillmark.distill.corpus import Corpus
 from stillmark.distill.cross_tokenizer import TokenText, aligned_positions, fused_uld, token_ends
 from stillmark.distill.head import OutputHead
+from stillmark.distill.losses import Clock
 from stillmark.distill.text import IGNORED, MicroBatch, Row
 from stillmark.errors import UserError
 from stillmark.study.schema import ComparedText
@@ -121,6 +122,7 @@ def uld_loss(
     temperature: float,
     student_vocab_size: int | None,
     teacher_vocab_size: int | None,
+    teacher_clock: Clock,
 ) -> torch.Tensor:
     """The batch's share of the ULD loss; 0 (with a gradient of 0) where nothing could be compared."""
     if teacher_hidden_BUE is None:
@@ -136,6 +138,7 @@ def uld_loss(
         temperature=temperature,
         student_vocab_size=student_vocab_size,
         teacher_vocab_size=teacher_vocab_size,
+        teacher_clock=teacher_clock,
     ).loss
 
 

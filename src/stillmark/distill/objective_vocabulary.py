@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stillmark.distill.vocabulary import shared_vocabulary, tokens_by_id
+from stillmark.distill.vocabulary import num_token_rows, shared_vocabulary
 from stillmark.errors import UserError
 
 VocabSizes = tuple[int | None, int | None]  # student's and teacher's; None: every row of the head
@@ -36,7 +36,7 @@ def own_sizes(student_rows: int, teacher_rows: int, tokenizers: tuple[Any, Any])
     sides = zip(("student", "teacher"), tokenizers, (student_rows, teacher_rows), strict=True)
     sizes = []
     for side, tokenizer, rows in sides:
-        size = max(tokens_by_id(tokenizer)) + 1
+        size = num_token_rows(tokenizer)
         if size > rows:
             raise UserError(
                 f"the {side}'s output head has {rows:,} rows, but its tokenizer {size:,} tokens: "

@@ -64,7 +64,7 @@ def shared_vocabulary(
             f"(student {len(student):,} tokens, teacher {len(teacher):,}); the first:\n" + "\n".join(lines),
             "give the student the teacher's tokenizer, or distil from text or across tokenizers",
         )
-    num_tokens = max(student) + 1
+    num_tokens = num_token_rows(student_tokenizer)
     for side, rows in (("student", student_rows), ("teacher", teacher_rows)):
         if rows < num_tokens:
             raise UserError(
@@ -88,6 +88,11 @@ def tokens_by_id(tokenizer: HasVocabulary) -> dict[int, str]:
             raise UserError(f"id {token_id} stands for two tokens: {tokens[token_id]!r} and {token!r}")
         tokens[token_id] = token
     return tokens
+
+
+def num_token_rows(tokenizer: HasVocabulary) -> int:
+    """Rows of a head up to the last that stands for a token: more than there are tokens where ids are left out."""
+    return max(tokenizer.get_vocab().values()) + 1
 
 
 def vocabulary_sha256(tokenizer: HasVocabulary) -> str:

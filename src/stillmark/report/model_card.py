@@ -12,7 +12,7 @@ from stillmark.report.words import count, percent, quantity
 from stillmark.study.schema import GivenModel
 
 PART_WORDS = {
-    Part.STUDENT: "training it, pruning included",
+    Part.STUDENT: "training it, pruning and its own replies to learn from included",
     Part.GENERATION: "the teacher's work for it",
     Part.TEACHER: "making the teacher",
     Part.BASE: "making the weights that it started from",

@@ -6,7 +6,7 @@ lengths follow from the counted FLOPs, for models of every size alike; and sums 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stillmark.analysis.lineage import Lineage
 from stillmark.compute.flops import forward_flops
@@ -67,7 +67,20 @@ def check_text(store: Store, lineage: Lineage) -> list[Check]:
     ]  # fmt: skip
 
 
-def facts_of(shape: ModelShape, rows: list[TextScore], longest: int) -> list[Facts]:
+def executed_shape(lineage: Lineage, job: Job) -> ModelShape:
+    """What reading takes a job's model: in transformers a window's whole context (SDPA), and the head's rows that stand
+    for a token; in llama.cpp windows, and all rows.
+    """
+    shape = lineage.plan.shape(job.arm)
+    if "format" in job.inputs:
+        return shape
+    text = resolved(lineage.study, job.arm)
+    rows = min(text.token_rows or text.vocab_size, shape.head.outputs)
+    return replace(shape.without_windows(), head=replace(shape.head, outputs=rows))
+
+
+def facts_of(lineage: Lineage, job: Job, rows: list[TextScore]) -> list[Facts]:
+    shape, longest = executed_shape(lineage, job), longest_of(lineage, job)
     return [
         Facts(index=row.index, tokens=row.tokens, num_bytes=row.num_bytes, source=row.source,
               read=tokens_read(shape, row, longest))
@@ -112,7 +125,7 @@ def sequence_faults(
     if [row.index for row in rows] != list(range(expected.test_sequences)):
         yield f"{label(job)}: {len(rows)} sequences, not the {expected.test_sequences} of the study"
         return
-    facts = facts_of(lineage.plan.shape(job.arm), rows, longest_of(lineage, job))
+    facts = facts_of(lineage, job, rows)
     scored, read = sum(row.tokens for row in rows), sum(fact.read or 0 for fact in facts)
     if (scored, read) != (expected.test_loss_tokens, expected.test_tokens):
         yield (f"{label(job)}: {scored:,} scored of {read:,} tokens read, the study has "
@@ -122,7 +135,7 @@ def sequence_faults(
     if pieces != [(row.num_bytes, row.source) for row in scores[first.key]]:
         yield f"{label(job)}: was not scored on the text that {label(first)} was scored on"
     first = next(other for other in jobs if is_same_text(lineage, other, job))
-    known = facts_of(lineage.plan.shape(first.arm), scores[first.key], longest_of(lineage, first))
+    known = facts_of(lineage, first, scores[first.key])
     for one, other in zip(known, facts, strict=False):
         if other.read is None:
             yield f"{label(job)}, sequence {other.index}: no number of tokens takes its FLOPs"
@@ -149,24 +162,25 @@ def value_faults(lineage: Lineage, job: Job, row: TextScore) -> Iterator[str]:
 
 
 def flops_faults(store: Store, lineage: Lineage, job: Job, rows: list[TextScore]) -> Iterator[str]:
-    """The ledger against the rows' FLOPs and the tokens that follow from them."""
-    facts = facts_of(lineage.plan.shape(job.arm), rows, longest_of(lineage, job))
-    counted = (sum(row.flops or 0 for row in rows), sum(fact.read or 0 for fact in facts))
-    yield from ledger_fault(store, job, counted)
+    """The ledger against the rows' FLOPs, the judge's head on their targets, and the tokens that follow from them."""
+    tokens = sum(fact.read or 0 for fact in facts_of(lineage, job, rows))
+    flops = sum(row.flops or 0 for row in rows)
+    if lineage.plan.is_judged(job.arm):
+        judge = executed_shape(lineage, lineage.plan.jobs[job.needs[1]])
+        flops += 2 * judge.head.matmul_params * sum(row.tokens for row in rows)
+    yield from ledger_fault(store, job, (flops, tokens))
 
 
 def capture_faults(
     store: Store, lineage: Lineage, job: Job, jobs: list[Job], scores: dict[str, list[TextScore]]
 ) -> Iterator[str]:
-    """The teacher's reading of the held-out text, by formula from the sequences' lengths."""
+    """The teacher's reading of the held-out text without its head, by formula from the sequences' lengths."""
     first = next((other for other in jobs if is_same_text(lineage, other, job)), None)
     if first is None:
         return
-    facts = facts_of(lineage.plan.shape(first.arm), scores[first.key], longest_of(lineage, first))
-    shape = lineage.plan.shape(job.arm)
-    flops = sum(
-        forward_flops(shape, tokens=fact.read, scored_tokens=fact.tokens) for fact in facts if fact.read
-    )
+    facts = facts_of(lineage, first, scores[first.key])
+    shape = executed_shape(lineage, job)
+    flops = sum(forward_flops(shape, tokens=fact.read, scored_tokens=0) for fact in facts if fact.read)
     yield from ledger_fault(store, job, (flops, sum(fact.read or 0 for fact in facts)))
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from stillmark.compute.flops import forward_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.compute.stretch import Stretch
 from stillmark.distill.corpus import Corpus, read_corpus
-from stillmark.distill.head import checked_output_head
+from stillmark.distill.counting import executed_shape
+from stillmark.distill.head import OutputHead, checked_output_head
 from stillmark.distill.identity import CacheIdentity, TokenSequence, data_sha256, tokenizer_sha256
 from stillmark.distill.logit_cache import CacheSettings, LogitCache
 from stillmark.distill.logit_capture import capture_flops, capture_logits, teacher_hidden_states
+from stillmark.distill.objective_teacher import head_forward_flops
 from stillmark.distill.text import IGNORED
+from stillmark.distill.vocabulary import num_token_rows
 from stillmark.errors import UserError
 from stillmark.evaluate.study_benchmarks import questions_of
 from stillmark.evaluate.text_quality import Judge, Surprise, TextScorer, hidden_states_of, token_rows
@@ -43,28 +47,31 @@ def corpus_for(plan: Plan, arm: str) -> Corpus:
     reader = study.reader_of(arm)
     key = (spec.model_dump_json(), study.given_reader(arm).model_dump_json())
     if key not in _corpora:
-        _corpora[key] = read_corpus(
-            spec, tokenizer_for(plan, arm), questions_of(study.benchmarks),
+        tokenizer, expected = tokenizer_for(plan, arm), resolved(study, arm)
+        corpus = read_corpus(
+            spec, tokenizer, questions_of(study.benchmarks),
             cut_by=None if study.is_first_reader(arm) else given_tokenizer(first.checkpoint, first.revision),
             with_texts=any(study.is_compared(name) and study.reader_of(name) == reader for name in study.arms),
         )  # fmt: skip
-    corpus = _corpora[key]
-    expected = resolved(plan.study, arm)
-    if corpus.resolved(expected.vocab_size) != expected:
-        raise UserError(f"tasks.{task}: its files have changed since the run began",
-                        hint="run the study in another folder")  # fmt: skip
-    return corpus
+        if corpus.resolved(expected.vocab_size, tokenizer) != expected:
+            raise UserError(f"tasks.{task}: its files have changed since the run began",
+                            hint="run the study in another folder")  # fmt: skip
+        _corpora[key] = corpus
+    return _corpora[key]
 
 
 _corpora: dict[tuple[str, str], Corpus] = {}  # of this process: its jobs share it
 
 
-def sequence_flops(shape: ModelShape, sequence: TokenSequence) -> int:
-    return forward_flops(shape, tokens=len(sequence.token_ids), scored_tokens=sequence.num_loss_tokens)
+def layers_flops(shape: ModelShape, sequence: TokenSequence) -> int:
+    """Of a sequence read without the output head."""
+    return forward_flops(shape, tokens=len(sequence.token_ids), scored_tokens=0)
 
 
 def capture(job: Job, plan: Plan, store: Store, report: Any) -> None:
     """The teacher reads a split once: its logits on the training text, or its hidden states on the held-out one."""
+    if store.ledger(job.key):
+        return  # killed between its entry and the mark that the job is finished
     corpus = corpus_for(plan, job.arm)
     is_training = job.inputs["split"] == "train"
     is_resumed = is_training and capture_folder(store, job.key).exists()
@@ -87,9 +94,10 @@ def capture(job: Job, plan: Plan, store: Store, report: Any) -> None:
 def read_training(
     job: Job, plan: Plan, store: Store, report: Any, corpus: Corpus
 ) -> tuple[int, Sequence[TokenSequence]]:
-    """Logits on the training text, kept; the FLOPs and what was read."""
+    """Logits of each token on the training text, kept; the FLOPs and what was read."""
     sequences = corpus.train
     settings = settings_of(job.inputs["logit_cache"], job)
+    vocab_size = num_token_rows(tokenizer_for(plan, job.arm))
     teacher = final_model(store, job.needs[0])
     hidden_states, head = teacher_hidden_states(teacher)
     num_rows = sum(sequence.num_loss_tokens for sequence in sequences)
@@ -103,9 +111,10 @@ def read_training(
 
     capture_logits(
         capture_folder(store, job.key), observed, head, sequences,
-        identity=cache_identity_of(job.needs[0], plan, store, job.arm), settings=settings,
+        identity=cache_identity_of(job.needs[0], plan, store, job.arm), settings=settings, vocab_size=vocab_size,
     )  # fmt: skip
-    return capture_flops(plan.shape(job.arm), sequences, settings), sequences
+    shape = executed_shape(teacher, plan.shape(job.arm))
+    return capture_flops(shape, sequences, settings, vocab_size=vocab_size), sequences
 
 
 def read_held_out(
@@ -123,7 +132,8 @@ def read_held_out(
     scratch = folder / f"{HIDDEN_FILE}.partial"
     save_file(states, scratch, metadata={"teacher": store.checkpoints(job.needs[0])[-1].sha256})
     scratch.replace(folder / HIDDEN_FILE)
-    return sum(sequence_flops(plan.shape(job.arm), sequence) for sequence in sequences), sequences
+    shape = executed_shape(teacher, plan.shape(job.arm))
+    return sum(layers_flops(shape, sequence) for sequence in sequences), sequences
 
 
 def capture_folder(store: Store, key: str) -> Path:
@@ -157,27 +167,28 @@ def open_cache(job: Job, plan: Plan, store: Store) -> LogitCache:
 
 def evaluate_text(job: Job, plan: Plan, store: Store, report: Any) -> None:
     """A checkpoint on the held-out sequences, from the first that is not recorded."""
-    corpus, shape = corpus_for(plan, job.arm), plan.shape(job.arm)
+    corpus = corpus_for(plan, job.arm)
     done = len(store.text_scores(job.key))
     with score_of(job, plan, store) as score:
         for start in range(done, len(corpus.test), SEQUENCES_AT_ONCE):
-            rows = []
+            rows, judge_flops = [], 0
             with Stretch() as stretch:
                 for index in range(start, min(start + SEQUENCES_AT_ONCE, len(corpus.test))):
                     held_out, began = corpus.test[index], time.perf_counter()
-                    surprise = score(index, held_out.sequence)
+                    scored = score(index, held_out.sequence)
+                    judge_flops += scored.judge_flops
                     rows.append(
                         TextScore(
-                            job_key=job.key, index=index, nats=-surprise.nats,
+                            job_key=job.key, index=index, nats=-scored.surprise.nats,
                             tokens=held_out.sequence.num_loss_tokens, num_bytes=held_out.num_bytes,
                             truncated_tokens=0, seconds=time.perf_counter() - began,
-                            flops=sequence_flops(shape, held_out.sequence), source=held_out.source,
-                            teacher_kl_nats=surprise.teacher_kl_nats,
+                            flops=scored.flops, source=held_out.source,
+                            teacher_kl_nats=scored.surprise.teacher_kl_nats,
                         )
                     )  # fmt: skip
             entry = LedgerEntry(
                 job_key=job.key, part="evaluate", index=start // SEQUENCES_AT_ONCE,
-                flops=sum(row.flops or 0 for row in rows), flops_method=Method.COUNTED,
+                flops=sum(row.flops or 0 for row in rows) + judge_flops, flops_method=Method.COUNTED,
                 tokens=sum(len(corpus.test[row.index].sequence.token_ids) for row in rows), positions=None,
                 device=device_name(), **stretch.row(),
             )  # fmt: skip
@@ -186,28 +197,59 @@ def evaluate_text(job: Job, plan: Plan, store: Store, report: Any) -> None:
             report(min(1.0, (start + SEQUENCES_AT_ONCE) / len(corpus.test)))
 
 
-Score = Callable[[int, TokenSequence], Surprise]  # of the held-out sequence with this index
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """One held-out sequence, and what it took."""
+
+    surprise: Surprise
+    flops: int
+    """Of the model alone."""
+    judge_flops: int = 0
+    """Of the judge's head, on the hidden states that were captured."""
+
+
+Score = Callable[[int, TokenSequence], Scored]  # of the held-out sequence with this index
 
 
 @contextmanager
 def score_of(job: Job, plan: Plan, store: Store) -> Iterator[Score]:
-    """How the job's model is held to a sequence: in transformers, beside the judge; a quantised one in llama.cpp."""
+    """How the job's model is held to a sequence: in transformers, beside the judge; a quantised one in llama.cpp.
+
+    The FLOPs are of what runs: in transformers a window's whole context, and the head's rows that stand for a token; in
+    llama.cpp windows, and all rows.
+    """
+    shape = plan.shape(job.arm)
     if "format" in job.inputs:
         with quantised_backend(job, plan, store) as backend:
 
-            def nats_of(index: int, sequence: TokenSequence) -> Surprise:
+            def quantised(index: int, sequence: TokenSequence) -> Scored:
                 wanted = [None if target == IGNORED else target for target in sequence.targets]
-                return Surprise(
-                    nats=sum(backend.token_nats(sequence.token_ids, wanted)), teacher_kl_nats=None
+                nats = sum(backend.token_nats(sequence.token_ids, wanted))
+                tokens, scored = len(sequence.token_ids), sequence.num_loss_tokens
+                return Scored(
+                    surprise=Surprise(nats=nats, teacher_kl_nats=None),
+                    flops=forward_flops(shape, tokens=tokens, scored_tokens=scored),
                 )
 
-            yield nats_of
+            yield quantised
         return
     record = store.checkpoints(job.needs[0])[job.inputs["checkpoint"]]
-    vocab_size = len(tokenizer_for(plan, job.arm))
+    vocab_size = num_token_rows(tokenizer_for(plan, job.arm))
     scorer = TextScorer(load_model(store.folder / record.path, record.sha256), vocab_size)
     judges = judge_once(job.needs[1], plan, store, vocab_size) if plan.is_judged(job.arm) else None
-    yield lambda index, sequence: scorer.score(sequence, judges.of(index) if judges else None)
+    executed = executed_shape(scorer.model, shape)
+
+    def beside_judge(index: int, sequence: TokenSequence) -> Scored:
+        def head_flops(head: OutputHead) -> int:
+            return head_forward_flops(head, sequence.num_loss_tokens, None)
+
+        return Scored(
+            surprise=scorer.score(sequence, judges.of(index) if judges else None),
+            flops=layers_flops(executed, sequence) + head_flops(scorer.head),
+            judge_flops=head_flops(judges.head) if judges else 0,
+        )
+
+    yield beside_judge
 
 
 _judges: dict[tuple[Path, str], "HeldOutJudge"] = {}  # of this process: loading a teacher takes seconds

@@ -8,6 +8,7 @@ import torch
 
 from stillmark.compute.flops import forward_flops
 from stillmark.compute.stretch import Stretch
+from stillmark.distill.counting import executed_shape
 from stillmark.distill.objective import CachedTeacher, LiveTeacher, Objective
 from stillmark.distill.on_policy import OnPolicyText
 from stillmark.distill.processes import Processes
@@ -119,11 +120,12 @@ def starting_model(job: Job, plan: Plan, store: Store, processes: Processes) -> 
         num_layers=spec.num_hidden_layers, hidden_size=spec.hidden_size,
         ffn_size=spec.intermediate_size, num_kv_heads=spec.num_key_value_heads,
     )  # fmt: skip
+    executed = executed_shape(base, plan.shape(arm.base))
     with stretch_of(processes) as stretch:
         pruned = prune(base, shape, [torch.tensor([sequence.token_ids]) for sequence in chosen])
     if not any(entry.part == "prune" for entry in store.ledger(job.key)):
         tokens = [len(sequence.token_ids) for sequence in chosen]
-        flops = sum(forward_flops(plan.shape(arm.base), tokens=count, scored_tokens=0) for count in tokens)
+        flops = sum(forward_flops(executed, tokens=count, scored_tokens=0) for count in tokens)
         times, took = processes.count, stretch.row()
         with store.transaction():
             store.add(

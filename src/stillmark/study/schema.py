@@ -117,7 +117,8 @@ class ResolvedText(Strict):
     test_sequences: Count
     test_tokens: Count
     test_loss_tokens: Count
-    vocab_size: Count
+    vocab_size: Count  # rows of the given model's output head
+    token_rows: Count | None = None  # those up to its tokenizer's last token; None: all, as none is padding
     dropped_documents: Annotated[int, Field(ge=0)] = 0  # of `train`: their prompts overlap with held-out ones
 
 
