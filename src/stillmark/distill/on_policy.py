@@ -26,6 +26,7 @@ from stillmark.backends.stopping import Written
 from stillmark.backends.tokens import TokenIds
 from stillmark.backends.transformers import TransformersBackend
 from stillmark.compute.model_shape import ModelShape
+from stillmark.distill.lora import adapter_params
 from stillmark.distill.spent import Spent
 from stillmark.distill.text import IGNORED, Row, TextSource, next_token_sequence
 from stillmark.errors import UserError
@@ -113,7 +114,8 @@ class OnPolicyText:
             for index, prompt, (reply,) in zip(indices, prompts, written, strict=True)
         }
         spent = self.spent
-        spent.generate_flops += work.flops(self.shape)
+        # Adapters run at every position, as they are not merged and the engine spares none of them (backends/wanted.py)
+        spent.generate_flops += work.flops(self.shape) + 2 * work.positions * adapter_params(self.model)
         spent.generate_positions += work.positions
         spent.generate_tokens += sum(
             len(prompt) + len(reply.ids) for prompt, (reply,) in zip(prompts, written, strict=True)
