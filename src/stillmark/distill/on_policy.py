@@ -108,7 +108,9 @@ class OnPolicyText:
                 )
                 for index, prompt in zip(indices, prompts, strict=True)
             ]
-            written, work = backend.write(asked, sampling)
+            before = backend.work
+            written = backend.write(asked, sampling)
+            work = backend.work - before
         replies = {
             index % self.batch_samples: reply_row(prompt, reply)
             for index, prompt, (reply,) in zip(indices, prompts, written, strict=True)
@@ -117,9 +119,7 @@ class OnPolicyText:
         # Adapters run at every position, as they are not merged and the engine spares none of them (backends/wanted.py)
         spent.generate_flops += work.flops(self.shape) + 2 * work.positions * adapter_params(self.model)
         spent.generate_positions += work.positions
-        spent.generate_tokens += sum(
-            len(prompt) + len(reply.ids) for prompt, (reply,) in zip(prompts, written, strict=True)
-        )
+        spent.generate_tokens += work.tokens
         spent.generate_seconds += time.perf_counter() - started
         spent.generate_cpu_seconds += time.process_time() - cpu_started
         return replies
