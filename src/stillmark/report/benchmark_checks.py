@@ -13,7 +13,7 @@ from stillmark.errors import UserError
 from stillmark.plan import Job
 from stillmark.records import ItemRecord, LedgerEntry, Outcome, SampleDetail, SampleRecord, Store
 from stillmark.report.checks import Check, checked, label
-from stillmark.report.run_checks import RunRow, least_flops, positions_run
+from stillmark.report.run_checks import RunRow, least_flops, positions_run, tokens_of
 from stillmark.tasks.grader import Grader
 
 Details = dict[tuple[str, int], SampleDetail]  # by item and repeat
@@ -95,6 +95,8 @@ def count_faults(
     """A written reply's FLOPs by formula; of every job what the ledger holds."""
     is_arm = job.arm in lineage.study.arms
     for sample in samples:
+        if job.inputs["mode"] != "generation" and sample.generated_tokens:
+            yield f"{where(job)}, item {sample.item_id}: its choices were scored, and it is said to have written"
         recorded = details[sample.item_id, sample.repeat].flops
         if not is_arm or sample.stop_reason == "error":
             continue
@@ -117,26 +119,27 @@ def count_faults(
 
 
 def rows_run(job: Job, samples: list[SampleRecord], details: Details) -> list[RunRow]:
-    """What the engine ran at least: equal prompts once, and nothing for one too long. Of choices, one token of one."""
+    """What the engine ran, equal prompts asked apart, and nothing for one too long. Of choices, one token of one."""
     is_written = job.inputs["mode"] == "generation"
-    rows = [
+    return [
         RunRow(
             prompt=details[sample.item_id, sample.repeat].prompt_sha256, prompt_tokens=sample.prompt_tokens,
             new_tokens=sample.generated_tokens if is_written else 1,
         )
         for sample in samples if sample.stop_reason != "error"
     ]  # fmt: skip
-    return list({row.prompt: row for row in rows}.values())
 
 
 def run_faults(
     job: Job, rows: list[RunRow], entries: list[LedgerEntry], shape: ModelShape, positions: int
 ) -> Iterator[str]:
-    """The ledger's counts of a run, against the least that its rows take."""
+    """The ledger's counts of a run, against the least that its rows take: those of equal prompts may be run once."""
+    distinct = list({row.prompt: row for row in rows}.values())
     held = (sum(entry.flops or 0 for entry in entries), sum(entry.tokens or 0 for entry in entries))
-    least = (least_flops(shape, positions, rows), sum(row.prompt_tokens + row.new_tokens for row in rows))
-    if held[0] < least[0] or held[1] < least[1]:
-        yield (f"{where(job)}: the ledger holds {held[0]:,} FLOPs of {held[1]:,} tokens; the replies take at least "
+    least = (least_flops(shape, positions, distinct), tokens_of(distinct))
+    has_more = job.inputs["mode"] == "generation" and held[1] > tokens_of(rows)
+    if held[0] < least[0] or held[1] < least[1] or has_more:
+        yield (f"{where(job)}: the ledger holds {held[0]:,} FLOPs of {held[1]:,} tokens, not the replies': at least "
                f"{least[0]:,} of {least[1]:,}")  # fmt: skip
 
 

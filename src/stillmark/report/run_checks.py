@@ -24,6 +24,10 @@ class RunRow:
     new_tokens: int
 
 
+def tokens_of(rows: Iterable[RunRow]) -> int:
+    return sum(row.prompt_tokens + row.new_tokens for row in rows)
+
+
 def positions_run(entries: Iterable[LedgerEntry]) -> int | None:
     """Positions of entries that hold a run; None where all hold what answers take by themselves."""
     known = [entry.positions for entry in entries if entry.positions is not None]
@@ -57,7 +61,7 @@ def flops_fault(store: Store, lineage: Lineage, job: Job, samples: list[SampleRe
     if positions is not None:
         rows = rows_run(job, samples)
         least = least_flops(shape, positions, rows)
-        tokens = sum(row.prompt_tokens + row.new_tokens for row in rows)
+        tokens = tokens_of(rows)
         if recorded[0] >= least and recorded[1] == tokens:
             return []
         return [
