@@ -1,8 +1,11 @@
 """Tiny random models of many classes, and a character tokenizer: the whole engine on a CPU in seconds."""
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from stillmark.backends import attention
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ.,:?!\n0123456789+-=*"
 VOCAB_SIZE = 3 + len(ALPHABET)  # so that each token that a model may write has a text
@@ -88,3 +91,10 @@ def char_tokenizer(*, adds_bos: bool = False):
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>"
     )
+
+
+def without_fused_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's FLOP counter sees neither the CPU's fused attention nor oneDNN's products: the engine does without."""
+    monkeypatch.setattr(attention, "has_cpu_kernels", lambda states: False)
+    monkeypatch.setattr("stillmark.backends.pass_plan.causal_block", lambda *args, **options: None)
+    monkeypatch.setattr("stillmark.backends.kernels.is_onednn_faster", lambda: False)

@@ -40,7 +40,7 @@ def peaked_model(seed: int):
 
 def training(seed: int = 0, *, student_seed: int = 0, **settings: object) -> Training:
     temperature = settings.pop("temperature", 1.0)
-    changes = {name: settings.pop(name) for name in ("learning_rate", "loss") if name in settings}
+    changes = {name: settings.pop(name) for name in ("learning_rate", "loss", "lora") if name in settings}
     on_policy = OnPolicy.model_construct(
         **{**OnPolicy(max_new_tokens=12, **settings).__dict__, "temperature": temperature}
     )
@@ -189,6 +189,25 @@ def test_counted_flops_are_those_that_torch_counts(
     assert spent.generate_flops > 0
     if path == "packed":
         assert spent.generate_positions < spent.generate_tokens  # nothing is padded, and <bos> is read once
+
+
+@pytest.mark.parametrize("path", ["packed", "plain"])
+@pytest.mark.parametrize("targets", [None, ["q_proj", "v_proj"]])
+def test_adapters_that_write_are_counted(
+    targets: list[str] | None, path: str, monkeypatch: pytest.MonkeyPatch
+):
+    """They are not merged while the student trains, so torch counts their products too."""
+    pytest.importorskip("peft")
+    monkeypatch.setattr(attention, "has_cpu_kernels", lambda states: False)
+    monkeypatch.setattr("stillmark.backends.pass_plan.causal_block", lambda *args, **options: None)
+    run = training(lora={"rank": 4, "target_modules": targets})
+    with evaluating(run.model):
+        run.source._backend = TransformersBackend(run.model, TOKENIZER, path=path)
+        if path == "plain":
+            assert run.source._backend._plain_ways.uses_cache
+    with FlopCounterMode(display=False) as counter:
+        run.source.write(range(6))
+    assert run.spent.generate_flops == counter.get_total_flops()
 
 
 def test_tokens_and_seconds_are_kept_apart():

@@ -12,6 +12,7 @@ class FakeBackend:
     def __init__(self, answer: Callable[[str], str], fail_after: int | None = None) -> None:
         self.answer, self.fail_after = answer, fail_after
         self.prompts: list[str] = []
+        self.work = None
 
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[list[Reply]]:
         replies = []

@@ -100,6 +100,10 @@ def test_scores_replies_and_likelihoods_are_theirs(folder: Path, theirs: dict, t
 
     store = Store.open(tmp_path)
     choice, written = (results[f"lm_eval:tiny_{name}"]["job_key"] for name in ("choice", "written"))
+    for key in (choice, written):  # as it was run: what prompts share once
+        (entry,) = store.ledger(key)
+        assert entry.flops > 0
+        assert 0 < entry.positions < entry.tokens
     logged = {sample["doc_id"]: sample for sample in theirs["samples"]["tiny_choice"]}
     details = store.details(choice)
     for sample in store.samples(choice):

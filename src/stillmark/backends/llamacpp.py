@@ -64,6 +64,7 @@ class LlamaCppBackend:
         self.tokenizer = own if tokenizer is None else tokenizer
         self.codec = TextCodec(self.tokenizer)
         self.window_tokens = own.window_tokens
+        self.work = None  # what its slots found in their caches is told, what they multiplied is not
 
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[list[Reply]]:
         """For each prompt, `sampling.num_samples` replies, in the prompts' order. Equal prompts are asked once."""

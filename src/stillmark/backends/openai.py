@@ -57,6 +57,7 @@ class OpenAIBackend:
         self.journal = journal or MemoryJournal()
         self.price = _price(endpoint)
         self.num_requests = 0
+        self.work = None  # an endpoint does not tell
         self._count_lock = threading.Lock()
         self._pace = Pace(self.retry.requests_per_minute)
         self._attempts = Attempts(self.retry, self._pace, self._redact, endpoint.base_url)

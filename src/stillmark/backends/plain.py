@@ -105,8 +105,9 @@ def _cut(ids: list[int], rule: StopRule, seconds: float) -> Written:
 
 def plain_logprobs(
     model: Any, pairs: Sequence[tuple[TokenIds, TokenIds]], *, max_batch_tokens: int
-) -> list[Scored]:
+) -> tuple[list[Scored], Work]:
     """The log-likelihood of each continuation after its prompt, whole sequences padded on the right."""
+    work = Work()
     order = sorted(range(len(pairs)), key=lambda i: -sum(map(len, pairs[i])))
     scored = [Scored() for _ in pairs]
     while order:
@@ -121,6 +122,8 @@ def plain_logprobs(
             inputs[row, : len(ids)] = ids
             mask[row, : len(ids)] = 1
         logits = model(input_ids=inputs.to(model.device), attention_mask=mask.to(model.device)).logits
+        num_positions = inputs.numel()  # padding too, and the head at all of them
+        work += Work(positions=num_positions, scored=num_positions, pairs=num_positions * longest)
         for row, index in enumerate(batch):
             prompt, continuation = pairs[index]
             first = len(prompt) - 1
@@ -129,4 +132,4 @@ def plain_logprobs(
             scored[index] = Scored(loglikelihood=sum(logprobs), is_greedy=all(is_best))
         for index in batch:
             scored[index].seconds = (time.perf_counter() - begun) / len(batch)
-    return scored
+    return scored, work

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from stillmark.backends.work import Work
+
 
 class StopReason(StrEnum):
     STOP = "stop"  # the end token or a stop string
@@ -66,6 +68,14 @@ class Loglikelihood:
 
 class Backend(Protocol):
     """An engine with one model loaded."""
+
+    @property
+    def work(self) -> Work | None:
+        """What all calls so far ran, the engine's trials of the model left out; None where an engine does not tell.
+
+        What one call ran is the difference: equal prompts, greedy samples and shared prefixes are run once.
+        """
+        ...
 
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[list[Reply]]:
         """For each prompt, `sampling.num_samples` replies, in the prompts' order."""

@@ -71,6 +71,7 @@ class TransformersBackend:
         self.path_reason: str | None = "asked for" if path == "plain" else None  # why rows are not packed
         self._packed = None if path == "plain" else self._pack(is_forced=path == "packed")
         self._is_known_causal = self._packed is not None
+        self.work = Work()  # of all calls so far
 
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[list[Reply]]:
         """For each prompt, `sampling.num_samples` replies, in the prompts' order.
@@ -94,7 +95,7 @@ class TransformersBackend:
             if self._room(ids) > 0
         ]
         rule = StopRule(self.codec, self._end_ids, sampling.stop)
-        written, _ = self._write(asked, sampling, rule)
+        written = self._write(asked, sampling, rule)
         replies: dict[TokenIds, list[Reply]] = {}
         for prompt, rows in zip(asked, written, strict=True):
             share = times_asked[prompt.ids] * sampling.num_samples // num_written
@@ -102,14 +103,12 @@ class TransformersBackend:
             replies[prompt.ids] = [distinct[i % num_written] for i in range(sampling.num_samples)]
         return [replies.get(ids) or [self._too_long(ids)] * sampling.num_samples for ids in prompt_ids]
 
-    def write(self, prompts: Sequence[PromptRows], sampling: Sampling) -> tuple[list[list[Written]], Work]:
-        """The token ids that continue each prompt's rows, with their end token, and what was run for them.
+    def write(self, prompts: Sequence[PromptRows], sampling: Sampling) -> list[list[Written]]:
+        """The token ids that continue each prompt's rows, with their end token.
 
         Each row has a stream of its own, and prompts that are equal are written apart.
         """
-        rule = StopRule(self.codec, self._end_ids, sampling.stop)
-        result: tuple[list[list[Written]], Work] = self._write(prompts, sampling, rule)
-        return result
+        return self._write(prompts, sampling, StopRule(self.codec, self._end_ids, sampling.stop))
 
     def loglikelihood(self, requests: Sequence[tuple[str, str]]) -> list[Loglikelihood]:
         """For each (prompt, continuation), its log-likelihood, in the requests' order.
@@ -173,42 +172,42 @@ class TransformersBackend:
         if not self._is_known_causal:
             must_be_causal(self.model, num_positions=self._steady_positions)
             self._is_known_causal = True
-        if not are_steady:  # each by itself
-            return plain_logprobs(self.model, pairs, max_batch_tokens=1)
-        if self._packed is not None:
-            return packed_logprobs(self._packed, pairs, self._pass_limits())
-        return plain_logprobs(self.model, pairs, max_batch_tokens=self.max_batch_tokens)
+        if self._packed is not None and are_steady:
+            before = self._packed.work
+            scored = packed_logprobs(self._packed, pairs, self._pass_limits())
+            work = self._packed.work - before
+        else:
+            limit = self.max_batch_tokens if are_steady else 1  # then each by itself
+            scored, work = plain_logprobs(self.model, pairs, max_batch_tokens=limit)
+        self.work += work + Work(tokens=sum(len(ids) for pair in pairs for ids in pair))
+        return scored
 
-    def _write(
-        self, asked: Sequence[PromptRows], sampling: Sampling, rule: StopRule
-    ) -> tuple[list[list[Written]], Work]:
+    def _write(self, asked: Sequence[PromptRows], sampling: Sampling, rule: StopRule) -> list[list[Written]]:
         steady = [self._is_steady(len(prompt.ids) + prompt.max_new_tokens - 1) for prompt in asked]
         beside = [prompt for prompt, is_steady in zip(asked, steady, strict=True) if is_steady]
-        together, work = self._write_together(beside, sampling, rule)
-        written, rows = iter(together), []
-        for prompt, is_steady in zip(asked, steady, strict=True):
-            if is_steady:
-                rows.append(next(written))
-            else:
-                [alone], more = self._write_alone(prompt, sampling, rule)
-                rows.append(alone)
-                work += more
-        return rows, work
+        write = self._write_plainly if self._packed is None else self._write_packed
+        together = iter(write(beside, sampling, rule) if beside else [])
+        written = [
+            next(together) if is_steady else self._write_plainly([prompt], sampling, rule)[0]
+            for prompt, is_steady in zip(asked, steady, strict=True)
+        ]
+        for prompt, rows in zip(asked, written, strict=True):
+            self.work += Work(tokens=sum(len(prompt.ids) + len(row.ids) for row in rows))
+        return written
 
     @torch.inference_mode()
-    def _write_alone(
-        self, prompt: PromptRows, sampling: Sampling, rule: StopRule
-    ) -> tuple[list[list[Written]], Work]:
-        return plain_generate(self.model, [prompt], sampling, rule, self._plain_ways)
-
-    @torch.inference_mode()
-    def _write_together(
+    def _write_plainly(
         self, asked: Sequence[PromptRows], sampling: Sampling, rule: StopRule
-    ) -> tuple[list[list[Written]], Work]:
-        if not asked:
-            return [], Work()
-        if self._packed is None:
-            return plain_generate(self.model, asked, sampling, rule, self._plain_ways)
+    ) -> list[list[Written]]:
+        written, work = plain_generate(self.model, asked, sampling, rule, self._plain_ways)
+        self.work += work
+        return written
+
+    @torch.inference_mode()
+    def _write_packed(
+        self, asked: Sequence[PromptRows], sampling: Sampling, rule: StopRule
+    ) -> list[list[Written]]:
+        assert self._packed is not None
         num_samples = len(asked[0].streams)
         limits = DecodeLimits(
             passes=self._pass_limits(
@@ -220,7 +219,9 @@ class TransformersBackend:
         )
         before = self._packed.work
         decoder = Decoder(packed=self._packed, prompts=asked, sampling=sampling, rule=rule, limits=limits)
-        return decoder.run(), self._packed.work - before
+        written = decoder.run()
+        self.work += self._packed.work - before
+        return written
 
     def _row_bytes(self) -> int:
         """Memory for what rows have to themselves: beside the weights, little on a CPU, what is free on a GPU."""

@@ -10,11 +10,13 @@ class Work:
     """Token positions that were given to the layers, to the vocabulary head, and pairs of query and key.
 
     The pairs are those of one layer, as they were multiplied: padding and masked ones (a sliding window's) included.
+    `tokens` is text: of each row that was written its prompt and its reply, of each scored pair both, and no padding.
     """
 
     positions: int = 0
     scored: int = 0
     pairs: int = 0
+    tokens: int = 0
     spared_products: int = 0
     """Weights times positions that the layers left out, since nothing asked for what they give (wanted.py)."""
 
@@ -23,6 +25,7 @@ class Work:
             positions=self.positions + other.positions,
             scored=self.scored + other.scored,
             pairs=self.pairs + other.pairs,
+            tokens=self.tokens + other.tokens,
             spared_products=self.spared_products + other.spared_products,
         )
 
@@ -31,6 +34,7 @@ class Work:
             positions=-other.positions,
             scored=-other.scored,
             pairs=-other.pairs,
+            tokens=-other.tokens,
             spared_products=-other.spared_products,
         )
 

@@ -57,6 +57,12 @@ def adapted(model: Any) -> dict[str, Any]:
     }
 
 
+def adapter_params(model: Any) -> int:
+    """Weights of the adapters, by which each position is multiplied beside the model's own: 2 FLOPs each forward."""
+    sides = [side[ADAPTER] for module in adapted(model).values() for side in (module.lora_A, module.lora_B)]
+    return sum(parameter.numel() for side in sides for parameter in side.parameters())
+
+
 def counted_lora(model: Any, shape: ModelShape, rank: int) -> CountedLora:
     """The adapters as the FLOPs formula takes them. What it would count must be the parameters that are trained."""
     names = tuple(sorted({name.rpartition(".")[2] for name in adapted(model)}))

@@ -26,6 +26,7 @@ from stillmark.backends.stopping import Written
 from stillmark.backends.tokens import TokenIds
 from stillmark.backends.transformers import TransformersBackend
 from stillmark.compute.model_shape import ModelShape
+from stillmark.distill.lora import adapter_params
 from stillmark.distill.spent import Spent
 from stillmark.distill.text import IGNORED, Row, TextSource, next_token_sequence
 from stillmark.errors import UserError
@@ -107,17 +108,18 @@ class OnPolicyText:
                 )
                 for index, prompt in zip(indices, prompts, strict=True)
             ]
-            written, work = backend.write(asked, sampling)
+            before = backend.work
+            written = backend.write(asked, sampling)
+            work = backend.work - before
         replies = {
             index % self.batch_samples: reply_row(prompt, reply)
             for index, prompt, (reply,) in zip(indices, prompts, written, strict=True)
         }
         spent = self.spent
-        spent.generate_flops += work.flops(self.shape)
+        # Adapters run at every position, as they are not merged and the engine spares none of them (backends/wanted.py)
+        spent.generate_flops += work.flops(self.shape) + 2 * work.positions * adapter_params(self.model)
         spent.generate_positions += work.positions
-        spent.generate_tokens += sum(
-            len(prompt) + len(reply.ids) for prompt, (reply,) in zip(prompts, written, strict=True)
-        )
+        spent.generate_tokens += work.tokens
         spent.generate_seconds += time.perf_counter() - started
         spent.generate_cpu_seconds += time.process_time() - cpu_started
         return replies

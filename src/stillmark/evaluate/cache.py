@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stillmark.backends.protocol import Backend, Loglikelihood, Reply, Sampling, StopReason
+from stillmark.backends.work import Work
 from stillmark.errors import UserError
 from stillmark.records import canonical
 
@@ -35,6 +36,11 @@ class CachedBackend:
         except sqlite3.DatabaseError as error:
             raise UserError(f"{path}: not a response cache: {error}", hint="give another --cache") from error
         self.is_cached: list[bool] = []  # of the latest call, request by request
+
+    @property
+    def work(self) -> Work | None:
+        """The engine's: what was found in the cache was not run."""
+        return self.backend.work
 
     def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[list[Reply]]:
         asked = [self._key("generate", prompt, asdict(sampling)) for prompt in prompts]

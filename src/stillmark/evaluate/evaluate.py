@@ -4,12 +4,13 @@ Chunks are cut by position alone, so a run that was stopped goes on with the sam
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from stillmark.backends.protocol import Backend, Reply, Sampling
 from stillmark.compute.flops import generate_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.compute.stretch import Stretch
+from stillmark.evaluate.counts import Counts, counts_of_run
 from stillmark.records import LedgerEntry, Method, SampleRecord
 from stillmark.tasks import Sample, Task
 
@@ -33,6 +34,7 @@ def ask(
     num_chunks = -(-len(items) // CHUNK_ITEMS)
     for index in range(first_chunk, num_chunks):
         chunk = items[index * CHUNK_ITEMS : (index + 1) * CHUNK_ITEMS]
+        before = backend.work
         with Stretch() as stretch:
             replies = backend.generate([sample.prompt for sample in chunk], sampling)
         samples = [
@@ -40,14 +42,16 @@ def ask(
             for offset, (sample, group) in enumerate(zip(chunk, replies, strict=True))
             for repeat, reply in enumerate(group)
         ]
-        flops = sum(
-            generate_flops(shape, prompt_tokens=s.prompt_tokens, new_tokens=s.generated_tokens)
-            for s in samples
+        by_itself = Counts(
+            flops=sum(
+                generate_flops(shape, prompt_tokens=s.prompt_tokens, new_tokens=s.generated_tokens)
+                for s in samples
+            ),
+            tokens=sum(s.prompt_tokens + s.generated_tokens for s in samples),
         )
-        tokens = sum(s.prompt_tokens + s.generated_tokens for s in samples)
         entry = LedgerEntry(
-            job_key=job_key, part=part, index=index, flops=flops, flops_method=Method.COUNTED, tokens=tokens,
-            positions=None, device=device, **stretch.row(),
+            job_key=job_key, part=part, index=index, flops_method=Method.COUNTED, device=device,
+            **asdict(counts_of_run(before, backend.work, shape, by_itself)), **stretch.row(),
         )  # fmt: skip
         yield Chunk(index=index, samples=samples, entry=entry)
 

@@ -8,12 +8,14 @@ right and wrong: it is left out, and why is said. lm-eval alone can grade again,
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 from stillmark.backends.protocol import Loglikelihood, Reply
+from stillmark.backends.work import Work
 from stillmark.compute.flops import generate_flops
+from stillmark.evaluate.counts import Counts, counts_of_run
 from stillmark.evaluate.model import LoadedModel, sha256_text
 from stillmark.evaluate.sample_records import Pair, choice_flops
 from stillmark.provenance import provenance
@@ -50,7 +52,10 @@ class TaskLog:
     config: Mapping[str, Any]
     samples: Sequence[Mapping[str, Any]]
     num_items_in_task: int
-    seconds: float
+    seconds: (
+        float | None
+    )  # None, as with the work: it ran beside other tasks of a group, whose parts are not told apart
+    work: Work | None
 
     @cached_property
     def metric(self) -> str:
@@ -99,16 +104,16 @@ def record_lm_eval(store: Store, model: LoadedModel, inputs: Mapping[str, Any], 
     store.begin_job(key, "evaluate", job_inputs(inputs, log, mode, model), provenance())
     if store.samples(key):
         return key
-    counted = [detail.flops for _, detail in pairs if detail.flops is not None]
+    unknown = Counts(flops=None, tokens=None)
+    counts = counts_of_run(log.work and Work(), log.work, model.shape, unknown)
     with store.transaction():
         store.add_items(items)
         store.add_prompts(prompts)
         store.add(*(record for pair in pairs for record in pair))
         store.add(
             LedgerEntry(
-                job_key=key, part="evaluate", index=0, flops=sum(counted) if len(counted) == len(pairs) else None,
-                flops_method=Method.COUNTED, tokens=sum(s.prompt_tokens + s.generated_tokens for s, _ in pairs),
-                positions=None, seconds=log.seconds, cpu_seconds=None, device=model.device,
+                job_key=key, part="evaluate", index=0, flops_method=Method.COUNTED, seconds=log.seconds,
+                cpu_seconds=None, device=model.device, **asdict(counts),
             )
         )  # fmt: skip
     if len(pairs) == log.num_items_in_task:

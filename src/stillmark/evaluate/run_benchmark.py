@@ -16,6 +16,7 @@ from stillmark.backends.protocol import Sampling
 from stillmark.compute.hardware import Device, device_from_name
 from stillmark.compute.stretch import ELSEWHERE, Stretch
 from stillmark.errors import UserError
+from stillmark.evaluate.counts import by_themselves, counts_of_run
 from stillmark.evaluate.model import LoadedModel, sha256_text
 from stillmark.evaluate.sample_records import Asked, generation_records, likelihood_records
 from stillmark.provenance import provenance
@@ -197,7 +198,7 @@ def run_chunk(
 ) -> tuple[list[SampleRecord], list[SampleDetail]]:
     """One chunk, asked, scored and written in one transaction."""
     asked = [Asked(index=index, item=job.data.item(index), sent=job.sent(index)) for index in indices]
-    stretch = stretch_on(job.model.device)
+    stretch, before = stretch_on(job.model.device), job.model.backend.work
     if job.mode == "generation":
         with stretch:
             replies = job.model.backend.generate([one.sent for one in asked], job.sampling)
@@ -214,12 +215,10 @@ def run_chunk(
             scored = job.model.backend.loglikelihood(requests)
         pairs = likelihood_records(job.key, job.model, form.rule, asked, choices, scored)
     samples, details = [sample for sample, _ in pairs], [detail for _, detail in pairs]
-    counted = [detail.flops for detail in details if detail.flops is not None]
+    counts = counts_of_run(before, job.model.backend.work, job.model.shape, by_themselves(pairs))
     entry = LedgerEntry(
-        job_key=job.key, part="evaluate", index=entry_index,
-        flops=sum(counted) if len(counted) == len(details) else None, flops_method=Method.COUNTED,
-        tokens=sum(sample.prompt_tokens + sample.generated_tokens for sample in samples), positions=None,
-        device=job.model.device, **stretch.row(),
+        job_key=job.key, part="evaluate", index=entry_index, flops_method=Method.COUNTED, device=job.model.device,
+        **asdict(counts), **stretch.row(),
     )  # fmt: skip
     with store.transaction():
         store.add_items(one.item for one in asked)

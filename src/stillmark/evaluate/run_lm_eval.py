@@ -8,11 +8,12 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from stillmark.backends.work import Work
 from stillmark.errors import UserError
 from stillmark.evaluate.lm_eval_records import NoRightOrWrongError, TaskLog, record_lm_eval
 from stillmark.evaluate.model import LoadedModel, file_hash, sha256_text
@@ -62,9 +63,11 @@ def run_lm_eval_tasks(
         key = hashlib.sha256(canonical(inputs).encode()).hexdigest()[:20]
         path = out / "lm_eval" / f"{key}.json"
         if not path.is_file():
-            started = time.perf_counter()
-            result = evaluated(model, name, include, limit, num_fewshot)
-            result["seconds"] = time.perf_counter() - started
+            # Not through our cache: lm-eval has its own requests
+            engine: Any = getattr(model.backend, "backend", model.backend)
+            started, before = time.perf_counter(), engine.work
+            result = evaluated(engine, name, include, limit, num_fewshot)
+            result |= {"seconds": time.perf_counter() - started, "work": asdict(engine.work - before)}
             path.parent.mkdir(parents=True, exist_ok=True)
             half = path.with_suffix(".half")
             half.write_text(json.dumps({"inputs": inputs, "label": model.label, **result}, default=str))
@@ -79,13 +82,15 @@ def record_samples(
     store: Store, model: LoadedModel, inputs: dict[str, Any], result: dict[str, Any], run: LmEvalRun
 ) -> None:
     """The samples of a result (several tasks, where it is of a group) as records, each task's under its own job."""
+    is_alone = len(result["samples"]) == 1
     for task, samples in result["samples"].items():
         log = TaskLog(
             name=task,
             config=result["configs"][task],
             samples=samples,
             num_items_in_task=int(result["n-samples"][task]["original"]),
-            seconds=float(result["seconds"]),
+            seconds=float(result["seconds"]) if is_alone else None,
+            work=Work(**result["work"]) if is_alone and "work" in result else None,
         )
         try:
             run.job_keys.append(record_lm_eval(store, model, inputs, log))
@@ -103,7 +108,7 @@ def files_hash(folder: Path) -> str:
 
 
 def evaluated(
-    model: LoadedModel, name: str, include: Path | None, limit: int | None, num_fewshot: int | None
+    engine: Any, name: str, include: Path | None, limit: int | None, num_fewshot: int | None
 ) -> dict[str, Any]:
     bridge = import_module("stillmark.backends.lm_eval_bridge")
     tasks = import_module("lm_eval.tasks")
@@ -114,9 +119,7 @@ def evaluated(
         manager = tasks.TaskManager(include_path=own)
     try:
         result: dict[str, Any] = bridge.run_lm_eval(
-            getattr(
-                model.backend, "backend", model.backend
-            ),  # not through our cache: it has its own requests
+            engine,
             [name],
             task_manager=manager,
             limit=limit,

@@ -171,7 +171,7 @@ def choice_flops(shape: ModelShape, scored: Sequence[Loglikelihood]) -> int:
     """The prompt read once, then each choice after it: what one item takes by itself, without padding.
 
     The last token of a choice is not read, and the vocabulary head runs where a token is scored. Prefixes
-    shared with other items are counted in each: this is the cost of an answer, not of the run.
+    shared with other items are counted in each: this is the cost of an answer, not of the run (counts.py).
     """
     prompt_tokens = max(choice.prompt_tokens for choice in scored)
     flops = forward_flops(shape, tokens=prompt_tokens, scored_tokens=1)

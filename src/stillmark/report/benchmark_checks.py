@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 from stillmark.analysis.lineage import Lineage
 from stillmark.compute.flops import generate_flops
+from stillmark.compute.model_shape import ModelShape
 from stillmark.errors import UserError
 from stillmark.plan import Job
-from stillmark.records import ItemRecord, Outcome, SampleDetail, SampleRecord, Store
+from stillmark.records import ItemRecord, LedgerEntry, Outcome, SampleDetail, SampleRecord, Store
 from stillmark.report.checks import Check, checked, label
+from stillmark.report.run_checks import RunRow, least_flops, positions_run, tokens_of
 from stillmark.tasks.grader import Grader
 
 Details = dict[tuple[str, int], SampleDetail]  # by item and repeat
@@ -90,15 +92,12 @@ def grade_faults(
 def count_faults(
     store: Store, lineage: Lineage, job: Job, samples: list[SampleRecord], details: Details
 ) -> Iterator[str]:
-    """A written reply's FLOPs by formula; of every job the sums that the ledger holds.
-
-    An endpoint is asked again for what failed, so its ledger may hold more. Its FLOPs are not known.
-    """
+    """A written reply's FLOPs by formula; of every job what the ledger holds."""
     is_arm = job.arm in lineage.study.arms
-    known, tokens = 0, sum(sample.prompt_tokens + sample.generated_tokens for sample in samples)
     for sample in samples:
+        if job.inputs["mode"] != "generation" and sample.generated_tokens:
+            yield f"{where(job)}, item {sample.item_id}: its choices were scored, and it is said to have written"
         recorded = details[sample.item_id, sample.repeat].flops
-        known += recorded or 0
         if not is_arm or sample.stop_reason == "error":
             continue
         if recorded is None:
@@ -111,9 +110,51 @@ def count_faults(
             if recorded != counted:
                 yield f"{where(job)}, item {sample.item_id}: recorded {recorded:,} FLOPs, counted {counted:,}"
     entries = store.ledger(job.key)
+    positions = positions_run(entries)
+    if positions is None:
+        yield from sum_faults(job, samples, details, entries, is_arm=is_arm)
+    elif is_arm:
+        rows = rows_run(job, samples, details)
+        yield from run_faults(job, rows, entries, lineage.plan.shape(job.arm), positions)
+
+
+def rows_run(job: Job, samples: list[SampleRecord], details: Details) -> list[RunRow]:
+    """What the engine ran, equal prompts asked apart, and nothing for one too long. Of choices, one token of one."""
+    is_written = job.inputs["mode"] == "generation"
+    return [
+        RunRow(
+            prompt=details[sample.item_id, sample.repeat].prompt_sha256, prompt_tokens=sample.prompt_tokens,
+            new_tokens=sample.generated_tokens if is_written else 1,
+        )
+        for sample in samples if sample.stop_reason != "error"
+    ]  # fmt: skip
+
+
+def run_faults(
+    job: Job, rows: list[RunRow], entries: list[LedgerEntry], shape: ModelShape, positions: int
+) -> Iterator[str]:
+    """The ledger's counts of a run, against the least that its rows take: those of equal prompts may be run once."""
+    distinct = list({row.prompt: row for row in rows}.values())
+    held = (sum(entry.flops or 0 for entry in entries), sum(entry.tokens or 0 for entry in entries))
+    least = (least_flops(shape, positions, distinct), tokens_of(distinct))
+    has_more = job.inputs["mode"] == "generation" and held[1] > tokens_of(rows)
+    if held[0] < least[0] or held[1] < least[1] or has_more:
+        yield (f"{where(job)}: the ledger holds {held[0]:,} FLOPs of {held[1]:,} tokens, not the replies': at least "
+               f"{least[0]:,} of {least[1]:,}")  # fmt: skip
+
+
+def sum_faults(
+    job: Job, samples: list[SampleRecord], details: Details, entries: list[LedgerEntry], *, is_arm: bool
+) -> Iterator[str]:
+    """The ledger's counts of replies by themselves, against their sums.
+
+    An endpoint is asked again for what failed, so its ledger may hold more. Its FLOPs are not known.
+    """
+    tokens = sum(sample.prompt_tokens + sample.generated_tokens for sample in samples)
     held_tokens = sum(entry.tokens or 0 for entry in entries)
     if held_tokens < tokens or (is_arm and held_tokens > tokens):
         yield f"{where(job)}: the ledger holds {held_tokens:,} tokens, the replies {tokens:,}"
+    known = sum(details[sample.item_id, sample.repeat].flops or 0 for sample in samples)
     held = [entry.flops for entry in entries]
     has_failures = any(sample.stop_reason == "error" for sample in samples)
     if is_arm and not has_failures and (None in held or sum(flops or 0 for flops in held) != known):

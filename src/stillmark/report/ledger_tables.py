@@ -51,7 +51,8 @@ def stages_table(conclusion: Mapping[str, Any]) -> Table:
         rows=tuple(rows),
         note="Sums over all seeds and checkpoints; a sum with an unknown part is unknown. "
         "Wall time is of each process; several may have run at once. Joules: of the whole machine by its counters, "
-        "unknown where none could be read or several jobs ran at once. Evaluation is in no boundary.",
+        "unknown where none could be read or several jobs ran at once. Evaluation is in no boundary. "
+        "FLOPs are of what was run, what prompts share once: not the sum of what answers take by themselves.",
     )
 
 

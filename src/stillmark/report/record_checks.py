@@ -1,8 +1,8 @@
 """Checks of a store against itself, with no model: what anyone can work out again from what is recorded.
 
-Replies are scored again, items drawn again from the task, tokens counted again, FLOPs of every answer by formula, the
-plan and its keys from the study's text. What cannot be worked out again is the training itself: its counts are held
-to each other, and its weights are named by hash only.
+Replies are scored again, items drawn again from the task, tokens counted again, the plan and its keys made again from
+the study's text. What cannot be worked out again is the training itself, whose counts are held to each other and whose
+weights are named by hash only, and what the engine ran for replies: its FLOPs are held to the least they can be.
 """
 
 import hashlib
@@ -10,11 +10,11 @@ import sqlite3
 from dataclasses import replace
 
 from stillmark.analysis.lineage import Lineage
-from stillmark.compute.flops import generate_flops
 from stillmark.errors import UserError
 from stillmark.plan import METHOD_VERSION, Job, Plan
 from stillmark.records import ItemRecord, SampleRecord, Store, canonical
 from stillmark.report.checks import Check, checked, label
+from stillmark.report.run_checks import flops_fault
 from stillmark.report.text_checks import check_text
 from stillmark.study import Study, study_from_text
 from stillmark.study.schema import GivenModel, Text
@@ -213,7 +213,7 @@ def check_answers(store: Store, lineage: Lineage, questions: Questions) -> list[
         checked("every item is answered, and once", num_jobs, missing),
         checked("replies, scored again", num_samples, scores),
         with_hidden(checked("tokens, counted again", num_samples, tokens), num_hidden),
-        checked("FLOPs of answers, counted again", num_jobs, flops),
+        checked("FLOPs and tokens of answers in the ledger, held to the answers", num_jobs, flops),
     ]
 
 
@@ -259,21 +259,6 @@ def with_hidden(check: Check, num_hidden: int) -> Check:
         f"{num_hidden:,} hold special tokens that their text leaves out; the ledger's sums hold those counts"
     )
     return replace(check, details=(*check.details, note))
-
-
-def flops_fault(store: Store, lineage: Lineage, job: Job, samples: list[SampleRecord]) -> list[str]:
-    """FLOPs of generation and evaluation by formula from the token counts, against the ledger."""
-    shape = lineage.plan.shape(job.arm)
-    flops = sum(generate_flops(shape, prompt_tokens=sample.prompt_tokens, new_tokens=sample.generated_tokens)
-                for sample in samples)  # fmt: skip
-    tokens = sum(sample.prompt_tokens + sample.generated_tokens for sample in samples)
-    entries = store.ledger(job.key)
-    recorded = (sum(entry.flops or 0 for entry in entries), sum(entry.tokens or 0 for entry in entries))
-    if recorded == (flops, tokens):
-        return []
-    return [
-        f"{label(job)}: recorded {recorded[0]:,} FLOPs of {recorded[1]:,} tokens, counted {flops:,} of {tokens:,}"
-    ]
 
 
 def check_training(store: Store, lineage: Lineage) -> Check:
