@@ -23,6 +23,7 @@ METHODS: dict[str, dict[str, Any]] = {
     },  # reverse KL on the student's own replies
 }
 HELD_OUT_SHARE = 0.05
+MIN_STEPS = 4  # the first checkpoint comes after a quarter of them, and not within a step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,8 @@ def distill_study(request: DistillRequest, train_flops: float) -> Study:
     recipe: dict[str, Any] = {
         "text": "corpus", **METHODS[request.method], "train_flops": train_flops,
         "learning_rate": request.learning_rate, "batch_samples": request.batch_samples,
-        "warmup_samples": 10 * request.batch_samples, "checkpoints": request.checkpoints, "first_checkpoint": 0.25,
+        "warmup_samples": 10 * request.batch_samples, "checkpoints": request.checkpoints,
+        "first_checkpoint": 1 / MIN_STEPS,
     }  # fmt: skip
     if request.logit_cache_k:
         recipe["logit_cache"] = {"k": request.logit_cache_k}
