@@ -113,7 +113,6 @@ def budgeted_study(request: DistillRequest, epochs: float) -> Study:
     num_sequences = resolved(unbudgeted, "student").train_sequences
     sample_flops = float(sizes.sample_flops("student"))
     study = distill_study(request, train_flops=epochs * num_sequences * sample_flops)
-    recipe = study.arms["student"].training
     if checkpoint_flops(study.arms["student"].training)[0] < request.batch_samples * sample_flops:
         steps = epochs * num_sequences / request.batch_samples
         enough = 1.005 * epochs * MIN_STEPS / steps  # written with three digits, still no less

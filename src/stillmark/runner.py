@@ -43,7 +43,6 @@ def run_study(
         from stillmark.together import follow
 
         return follow(plan, folder, processes)
-    folder.mkdir(parents=True, exist_ok=True)
     with only_runner(folder):
         store = Store.create(folder / "records.sqlite")
         store.put_study(text, study.model_dump(), [job.row() for job in plan.jobs.values()], provenance())
@@ -71,8 +70,14 @@ def with_failed_replies(plan: Plan, store: Store) -> set[str]:
 
 @contextmanager
 def only_runner(folder: Path) -> Iterator[None]:
-    """Two processes must not run one study at once."""
-    with (folder / "lock").open("w") as lock:
+    """Two processes must not run one study at once. UserError for one that does, and for a folder of no use."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("w")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to as the folder of the records: {error.strerror}",
+                        "give another with --out; `stillmark show` reads what one has") from error  # fmt: skip
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
