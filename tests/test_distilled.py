@@ -1,11 +1,13 @@
 """What `stillmark distill` hands out of a study that is done, and how it refuses what cannot be."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from tests.conftest import run_stillmark
 from tests.text_models import write_documents, write_given_model
 
 from stillmark.distilled import budgeted_study, distil, write_student
@@ -91,6 +93,21 @@ def test_faults_are_said_in_the_commands_own_options(
     with pytest.raises(UserError) as error:
         distil(replace(request_, **changes), epochs=1, out=tmp_path)
     assert said in str(error.value)
+
+
+def test_a_refusal_in_a_worker_leaves_nothing_behind(request_: DistillRequest, tmp_path: Path):
+    """Its stderr, which is no terminal: lines of progress and the refusal, and no word on leaked semaphores."""
+    refused = run_stillmark(
+        "distill", "--teacher", request_.teacher, "--layers", "9", "--data", request_.data[0], "--prompt", "question",
+        "--response", "answers", "--batch", "4", "--context", "32", "--threads", "1", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert refused.returncode == 2
+    *progress, error = refused.stderr.strip().splitlines()
+    assert error == "error: pruning: --layers is 9, but the teacher has 3, and 1 is the least"
+    assert all(
+        re.fullmatch(r"0:00:\d\d \d/7 jobs: \w+ \w+ seed 0 (begins|is done)", line) for line in progress
+    )
+    assert progress
 
 
 def test_epochs_are_a_number_above_0(request_: DistillRequest, tmp_path: Path):
