@@ -7,11 +7,13 @@ import sqlite3
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.conftest import ENVIRONMENT, TINY, run_stillmark, stillmark
 
+from stillmark import runner
 from stillmark.compute.flops import generate_flops
 from stillmark.plan import Plan
 from stillmark.records import Outcome, Store
@@ -87,6 +89,27 @@ def test_ledger_of_generation_is_of_all_its_samples_as_they_were_run(tiny_run: P
         s.prompt_tokens + s.generated_tokens for s in samples
     )
     assert by_hand / 4 < sum(entry.flops for entry in entries) < by_hand
+
+
+def test_where_no_bar_can_be_drawn_lines_say_how_far_it_is(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Each job begins and is done; within, no more than a line a minute, of whichever job; what is late is left out."""
+    store = Store.open(tiny_run)
+    first, second = list(Plan(Study.model_validate(store.study()[1])).jobs.values())[:2]
+    clock = iter([0.0, 0.0, 1.0, 30.0, 61.5, 62.0, 125.0, 126.0])
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with runner.progress_bar([first, second], store, quiet=False) as bar:
+        for job, fraction in [(first, 0), (second, 0), (first, 0.2), (first, 0.5), (second, 0.6), (first, 0.75),
+                              (second, 0.1), (first, 1), (first, 0.999)]:  # fmt: skip
+            bar.update(job.key, fraction)
+    names = [f"{job.stage} {job.arm} seed {job.seed}" for job in (first, second)]
+    lines = [line for line in capsys.readouterr().err.splitlines() if " jobs: " in line]
+    assert lines == [
+        f"0:00:00 0/2 jobs: {names[0]} begins", f"0:00:01 0/2 jobs: {names[1]} begins",
+        f"0:01:01 0/2 jobs: {names[0]} 50%", f"0:02:05 0/2 jobs: {names[0]} 75%",
+        f"0:02:06 1/2 jobs: {names[0]} is done",
+    ]  # fmt: skip
 
 
 def test_a_finished_study_runs_nothing_and_says_so(tiny_run: Path):

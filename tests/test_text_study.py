@@ -192,9 +192,31 @@ def test_a_student_with_another_vocabulary_is_refused(text_run: Path, tmp_path: 
     vocabulary[first], vocabulary[second] = 271, 270
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
     done = run_stillmark("distill", "--teacher", text_run / "given", "--student", other,
-                         "--data", text_run / "pages.txt", "--held-out", "0", "--out", tmp_path / "out")  # fmt: skip
+                         "--data", text_run / "pages.txt", "--out", tmp_path / "out")  # fmt: skip
     assert done.returncode == 2
     assert "has another vocabulary" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("files", "tested_on"),
+    [
+        ([], "pages.txt"),
+        (["--data", "pairs.jsonl", "--prompt", "question", "--response", "answers", "--test", "test.txt"], "test.txt"),
+    ],
+)  # fmt: skip
+def test_text_files_are_data_as_the_documented_commands_give_them(text_run: Path, tmp_path: Path, files: list[str],
+                                                                  tested_on: str):  # fmt: skip
+    """`--data pages.txt` alone, and beside JSONL with fields and a file to test on."""
+    (text_run / "test.txt").write_text("Lighthouses warn of rocks; foghorns warn of lighthouses.\n")
+    paths = [str(text_run / word) if word.endswith((".txt", ".jsonl")) else word for word in files]
+    done = run_stillmark("distill", "--teacher", text_run / "given", "--student", write_given_model(tmp_path / "s", seed=1),
+                         "--data", text_run / "pages.txt", *paths, "--method", "jsd", "--epochs", "2", "--context", "32",
+                         "--batch", "2", "--threads", "1", "--out", tmp_path / "out")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    sources = sqlite3.connect(tmp_path / "out" / "records.sqlite").execute(
+        "SELECT DISTINCT source FROM text_scores"
+    )
+    assert [source for (source,) in sources] == [tested_on]
 
 
 @pytest.mark.parametrize("method", ["forward_kl", pytest.param("gkd", marks=pytest.mark.slow)])

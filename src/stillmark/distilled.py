@@ -1,19 +1,42 @@
 """A model that is wanted for itself: the study behind `stillmark distill`, run, and its student with a card."""
 
+import math
+import os
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from stillmark.analysis.lineage import Lineage
 from stillmark.distill.processes import Processes
 from stillmark.errors import UserError
+from stillmark.models.build import checked_weights
 from stillmark.records import Store
 from stillmark.report.model_card import model_card
 from stillmark.report.training import training_line
 from stillmark.resolve import resolve
 from stillmark.runner import run_study
-from stillmark.sizes import Sizes, resolved
+from stillmark.sizes import Sizes, checkpoint_flops, resolved
 from stillmark.study import Study
-from stillmark.study.distill import DistillRequest, distill_study
+from stillmark.study.distill import MIN_STEPS, DistillRequest, distill_study
+
+# What a study's faults name -> what one sets for it on the command line
+OPTIONS = (
+    (r"(tasks\.data\.train\.\d+\.|`)held_out_share`?", "--held-out"),
+    (r"a file of (its|their) own( under `test`)?", r"a file of \1 own: --test FILE"),
+    (r"with `text`, or with `prompt` and `response`", "with --text, or with --prompt and --response"),
+    (r"`prompt` needs `response`", "--prompt needs --response"),
+    (r"arms\.student\.recipe\.learning_rate", "--learning-rate"),
+    (r"arms\.student\.recipe\.on_policy", "--method"),
+    (r"arms\.student\.control(\.match)?", "--control"),
+    (r"\btrack\.\d+", "--track"),
+    (r"\bnum_layers\b", "--layers"),
+    (r"\bffn_size\b", "--intermediate"),
+    (r"\bhidden_size\b", "--hidden"),
+    (r"\bk is(?= \d+, but the vocabulary)", "--logit-cache is"),
+    (r"with --workers 1\b", "without --threads"),  # one job at once then
+)
 
 
 def distil(request: DistillRequest, *, epochs: float, out: Path, write_gguf: bool = False) -> Path | None:
@@ -21,26 +44,54 @@ def distil(request: DistillRequest, *, epochs: float, out: Path, write_gguf: boo
 
     None in all but the first of several launched processes, which help it to train.
     """
-    if epochs <= 0:
-        raise UserError(f"epochs is {epochs}, but must be above 0")
+    if not 0 < epochs < math.inf:
+        raise UserError(f"--epochs is {epochs}, but must be a number above 0")
     processes = Processes.launched()
-    study = processes.from_first(lambda: budgeted_study(request, epochs))
-    run_study(study, study.model_dump_json(indent=2, exclude_defaults=True), out)
-    if not processes.is_first:
-        return None
+    with named_by_options():
+        study = processes.from_first(lambda: budgeted_study(request, epochs))
+        run_study(study, study.model_dump_json(indent=2, exclude_defaults=True), out)
+    return write_student(request, out, write_gguf=write_gguf) if processes.is_first else None
+
+
+@contextmanager
+def named_by_options() -> Iterator[None]:
+    """Faults of the study behind the command, said of what its user can set."""
+
+    def said(text: str) -> str:
+        for pattern, option in OPTIONS:
+            text = re.sub(pattern, option, text)
+        return text
+
+    try:
+        yield
+    except UserError as error:
+        raise UserError(said(error.message), error.hint and said(error.hint)) from error
+
+
+def write_student(request: DistillRequest, out: Path, *, write_gguf: bool) -> Path:
+    """The folder `model` of a study that is done: the student's last weights, as they were recorded, and its card.
+
+    It is made beside the one that stands, which it replaces when it is whole. UserError for weights that are damaged.
+    """
+    folder, scratch = out / "model", out / "model.partial"
+    made = scratch / folder.name  # a GGUF file keeps the name of the folder that it was made from
+    shutil.rmtree(scratch, ignore_errors=True)
     store = Store.open(out)
     try:
         lineage = Lineage(store)
         last = store.checkpoints(lineage.plan.train_keys["student", request.seed])[-1]
-        folder = out / "model"
-        shutil.copytree(store.folder / last.path, folder, dirs_exist_ok=True)
-        (folder / "README.md").write_text(model_card(lineage, "student"), encoding="utf-8")
+        checked_weights(store.folder / last.path, last.sha256)
+        shutil.copytree(store.folder / last.path, made)
+        (made / "README.md").write_text(model_card(lineage, "student"), encoding="utf-8")
     finally:
         store.close()
     if write_gguf:
         from stillmark.profiling.convert_hf import float_gguf_of
 
-        float_gguf_of(folder, folder / "student.gguf")
+        float_gguf_of(made, made / "student.gguf")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(made, folder)
+    scratch.rmdir()
     return folder
 
 
@@ -60,5 +111,15 @@ def budgeted_study(request: DistillRequest, epochs: float) -> Study:
     unbudgeted = resolve(distill_study(request, train_flops=1.0))
     sizes = Sizes(unbudgeted)
     num_sequences = resolved(unbudgeted, "student").train_sequences
-    study = distill_study(request, train_flops=epochs * num_sequences * float(sizes.sample_flops("student")))
+    sample_flops = float(sizes.sample_flops("student"))
+    study = distill_study(request, train_flops=epochs * num_sequences * sample_flops)
+    if checkpoint_flops(study.arms["student"].training)[0] < request.batch_samples * sample_flops:
+        steps = epochs * num_sequences / request.batch_samples
+        enough = 1.005 * epochs * MIN_STEPS / steps  # written with three digits, still no less
+        raise UserError(
+            f"{num_sequences:,} sequences of at most {request.context_tokens} tokens, read {epochs:g} times in batches "
+            f"of {request.batch_samples}, are {steps:.2g} steps, and at least {MIN_STEPS} are needed: the first "
+            "checkpoint comes at a quarter of them",
+            hint=f"give a smaller --batch, or --epochs {enough:.3g} or more",
+        )
     return study.model_copy(update={"models": unbudgeted.models, "tasks": unbudgeted.tasks})

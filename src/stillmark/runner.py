@@ -4,10 +4,13 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -16,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stillmark.compute.stretch import share_machine
-from stillmark.errors import UserError
+from stillmark.errors import GOES_ON, KEPT, UserError
 from stillmark.plan import Job, Plan
 from stillmark.provenance import provenance
 from stillmark.records import Outcome, Store
@@ -43,7 +46,6 @@ def run_study(
         from stillmark.together import follow
 
         return follow(plan, folder, processes)
-    folder.mkdir(parents=True, exist_ok=True)
     with only_runner(folder):
         store = Store.create(folder / "records.sqlite")
         store.put_study(text, study.model_dump(), [job.row() for job in plan.jobs.values()], provenance())
@@ -71,8 +73,14 @@ def with_failed_replies(plan: Plan, store: Store) -> set[str]:
 
 @contextmanager
 def only_runner(folder: Path) -> Iterator[None]:
-    """Two processes must not run one study at once."""
-    with (folder / "lock").open("w") as lock:
+    """Two processes must not run one study at once. UserError for one that does, and for a folder of no use."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("w")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to as the folder of the records: {error.strerror}",
+                        "give another with --out; `stillmark show` reads what one has") from error  # fmt: skip
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -82,27 +90,47 @@ def only_runner(folder: Path) -> Iterator[None]:
         yield
 
 
-class Bar:
-    """Progress over all jobs, weighted by the time that each is expected to take; a line for each training."""
+LINE_SECONDS = 60.0  # between lines that say how far a job is
 
-    def __init__(self, progress: Progress, todo: list[Job], store: Store) -> None:
-        self.progress, self.store = progress, store
+
+class Bar:
+    """Progress over all jobs, weighted by the time that each is expected to take; a line for each training.
+
+    Where no bar can be drawn (a file, a pipe), a line says that a job begins or is done, and once a minute how far
+    one is.
+    """
+
+    def __init__(self, progress: Progress, todo: list[Job], store: Store, is_quiet: bool) -> None:
+        self.progress, self.store, self.is_quiet = progress, store, is_quiet
+        self.began = self.last_line = time.monotonic()
         self.trainings = {job.key for job in todo if job.stage == "train"}
         self.weights = {job.key: expected_effort(job) for job in todo}
         self.labels = {job.key: f"{job.stage} {job.arm} seed {job.seed}" for job in todo}
-        self.done = dict.fromkeys(self.weights, 0.0)
+        self.done: dict[str, float] = {}  # of each job that was begun
         self.task = progress.add_task(
             "starting", total=sum(self.weights.values()), jobs=f"0/{len(todo)} jobs"
         )
 
     def update(self, key: str, fraction: float) -> None:
+        """How much of a job is done: at 0 it begins. What comes late changes nothing."""
+        if fraction <= self.done.get(key, -1.0):
+            return
         self.done[key] = fraction
         completed = sum(self.weights[k] * f for k, f in self.done.items())
-        jobs = f"{sum(f >= 1 for f in self.done.values())}/{len(self.done)} jobs"
+        jobs = f"{sum(f >= 1 for f in self.done.values())}/{len(self.weights)} jobs"
         self.progress.update(self.task, completed=completed, description=self.labels[key], jobs=jobs)
-        if fraction >= 1 and key in self.trainings and not self.progress.disable:
-            line = training_line(self.labels[key], self.store, key)
-            self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if self.is_quiet:
+            return
+        now = time.monotonic()
+        if self.progress.disable and (fraction <= 0 or fraction >= 1 or now - self.last_line >= LINE_SECONDS):
+            self.last_line = now
+            state = "begins" if fraction <= 0 else "is done" if fraction >= 1 else f"{fraction:.0%}"
+            self.print(f"{timedelta(seconds=int(now - self.began))} {jobs}: {self.labels[key]} {state}")
+        if fraction >= 1 and key in self.trainings:
+            self.print(training_line(self.labels[key], self.store, key))
+
+    def print(self, line: str | None) -> None:
+        self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 EFFORT_PER_FLOP = {
@@ -126,10 +154,11 @@ def progress_bar(todo: list[Job], store: Store, quiet: bool) -> Iterator[Bar]:
         TextColumn("{task.fields[jobs]}"), BarColumn(), TextColumn("{task.percentage:.0f}%"), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.description}"),
     )  # fmt: skip
+    console, is_quiet = Console(stderr=True), quiet or not todo
     with Progress(
-        *columns, console=Console(stderr=True), disable=quiet or not todo, speed_estimate_period=300
+        *columns, console=console, disable=is_quiet or not console.is_terminal, speed_estimate_period=300
     ) as progress:
-        yield Bar(progress, todo, store)
+        yield Bar(progress, todo, store, is_quiet)
 
 
 def run_jobs(todo: list[Job], study: Study, folder: Path, workers: int, bar: Bar) -> None:
@@ -147,7 +176,7 @@ def run_jobs(todo: list[Job], study: Study, folder: Path, workers: int, bar: Bar
     except BrokenProcessPool as error:
         raise UserError(
             "a worker process died (out of memory, or killed)",
-            hint="what is recorded is kept: run the same command to go on, with --workers 1 to use less memory",
+            hint=f"{KEPT}: {GOES_ON}" + (", with --workers 1 to use less memory" if workers > 1 else ""),
         ) from error
     except BaseException:
         end_workers(pool)
@@ -169,6 +198,7 @@ def schedule(
         ready = [job for job in waiting.values() if unfinished.isdisjoint(job.needs)]
         for job in chosen(ready, list(running.values()), unfinished_stages(waiting, running), workers):
             running[pool.submit(work, job.key)] = waiting.pop(job.key)
+            bar.update(job.key, 0.0)
         finished, _ = wait(running, timeout=0.3, return_when=FIRST_COMPLETED)
         look_for_messages()
         for future in finished:
@@ -214,8 +244,12 @@ def begin_worker(parent: int, study: Study, folder: Path, messages: Any, jobs_at
     # Libraries that load a model draw bars of their own; the parent draws one for all jobs. tqdm reads this once
     os.environ["TQDM_DISABLE"] = "1"
     start_process()
+    from tqdm import tqdm  # type: ignore[import-untyped]  # huggingface_hub has it
+
     from stillmark.distill.processes import end_with
 
+    # Its own lock is one between processes, which a worker that is ended in the middle leaves behind
+    tqdm.set_lock(threading.RLock())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     share_machine(jobs_at_once)

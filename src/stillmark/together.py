@@ -27,6 +27,7 @@ def lead(
         def report(fraction: float, job: Job = job) -> None:
             told(job, min(fraction, 0.999))
 
+        told(job, 0.0)
         if job.stage == "train":
             processes.from_first(lambda: content_of(store))
             do_job(job, plan, store, report, processes)

@@ -31,6 +31,8 @@ def test_prediction_is_near_what_is_recorded(tiny_run: Path):
         (["run", TINY, "--workers", "0"], "--workers"),
         (["show", "no-such-folder"], "error: no-such-folder: there are no records"),
         (["report", "README.md"], "error: "),
+        (["run", TINY, "--out", TINY], "tiny.yaml: cannot be written to as the folder of the records"),
+        (["run", TINY, "--out", "/proc/xyz"], "error: /proc/xyz: cannot be written to as the folder"),
         (["shw", "x"], "No such command 'shw'"),
         ([], "Usage:"),
     ],

@@ -71,6 +71,25 @@ def test_max_documents_are_the_first_and_a_share_does_not_move_with_more_of_them
     assert few == [document for document in many if document.line <= 100]
 
 
+def test_the_end_of_a_text_file_is_held_out_and_none_of_its_sentences_is_trained_on(tmp_path: Path):
+    sentences = [f"In the year {year} the river carried more sand to the sea.\n" for year in range(1, 101)]
+    refrain = "Every chapter of this book ends in these same nine words.\n"
+    text = "".join(
+        sentence + "* * *\n" + refrain * (place % 10 == 0) for place, sentence in enumerate(sentences)
+    )
+    text += refrain
+    (tmp_path / "a.txt").write_text(text)
+    spec = TextFile(file=str(tmp_path / "a.txt"), held_out_share=0.1)
+    (train,), (held_out,) = read_documents([spec])
+    assert text.endswith(held_out.response)
+    assert abs(len(held_out.response) / len(text) - 0.1) < len(refrain) / len(text)
+    assert text.splitlines()[held_out.line - 1] == held_out.response.splitlines()[0]
+    begins = text.removesuffix(held_out.response)
+    assert begins.count(refrain) == 9
+    assert train.response == begins.replace(refrain, "")
+    assert "* * *\n" in train.response  # of no words: it repeats everywhere
+
+
 def test_chats_end_in_their_last_assistant_turn(tmp_path: Path):
     turns = [("system", "Be brief."), ("user", "1+1?"), ("assistant", "2"), ("user", "2+2?"),
              ("assistant", "4"), ("user", "thanks")]  # fmt: skip
@@ -106,6 +125,8 @@ FAULTS = [
     ([{"messages": [{"role": "user", "content": "a"}]}], {}, "no turn of the role assistant to learn"),
     ([GOOD], {"held_out_share": 1e-9}, "no document is left to hold out: of 1"),
     ([], {}, "is empty"),
+    ([GOOD, '{"text": "\\ud83d"}'], {}, "line 2: `text` is not text: \\ud83d at character 1 is half a pair"),
+    (['{"text": "a", "n": ' + "9" * 5000 + "}"], {}, "line 1: cannot be read: Exceeds the limit (4300 digits)"),
 ]  # fmt: skip
 
 
@@ -130,6 +151,8 @@ def test_files_that_cannot_be_read(tmp_path: Path):
         read(str(tmp_path / "nowhere" / "a.txt"))
     with pytest.raises(UserError, match=r"neither \.txt"):
         read(str(tmp_path / "a.csv"))
-    (tmp_path / "a.txt").write_text("one document")
-    with pytest.raises(UserError, match=r"`held_out_share` is of \.jsonl files"):
+    (tmp_path / "a.txt").write_text("one document\n")
+    with pytest.raises(UserError, match="single line, so no share of its lines can be held out"):
         read(str(tmp_path / "a.txt"), held_out_share=0.5)
+    with pytest.raises(UserError, match=r"`text` is of \.jsonl files"):
+        read(str(tmp_path / "a.txt"), text="text")

@@ -21,7 +21,7 @@ from stillmark.cli.predict import PREDICT_EPILOG, predict_command
 from stillmark.cli.profile import PROFILE_EPILOG, profile_command
 from stillmark.cli.published import app as published_app
 from stillmark.cli.quantise import QUANTISE_EPILOG, quantise_command
-from stillmark.errors import UserError
+from stillmark.errors import GOES_ON, KEPT, UserError, fault_of_machine
 from stillmark.startup import start_process
 
 if TYPE_CHECKING:
@@ -162,13 +162,16 @@ def write_json(value: Any) -> None:
 
 
 def main() -> None:
-    """The entry point: a fault of the user's is one clear message, Ctrl-C ends cleanly."""
+    """The entry point: a fault of the user's, or of the machine's files, is one clear message; Ctrl-C ends cleanly."""
     start_process()
     try:
         app()
-    except UserError as error:
+    except Exception as error:
+        fault = error if isinstance(error, UserError) else fault_of_machine(error)
+        if fault is None:
+            raise
         who = "" if is_first_process() else f"process {os.environ['RANK']}: "
-        print(f"{who}error: {error}", file=sys.stderr)
+        print(f"{who}error: {fault}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -179,9 +182,14 @@ def is_first_process() -> bool:
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Ctrl-C in the block ends the program with a word on how to go on."""
+    """Ctrl-C, or a file or disk that fails, in the block ends the program with a word on how to go on."""
     try:
         yield
     except KeyboardInterrupt:
-        print("stopped; what is recorded is kept: the same command goes on from here", file=sys.stderr)
+        print(f"stopped; {KEPT}: {GOES_ON}", file=sys.stderr)
         raise typer.Exit(130) from None
+    except Exception as error:
+        fault = fault_of_machine(error)
+        if fault is None:
+            raise
+        raise UserError(fault.message, f"{KEPT}: {fault.hint or GOES_ON}") from error

@@ -36,7 +36,16 @@ def distill_command(
     learning_rate: Annotated[float, typer.Option(help="Constant after a warm-up of ten steps.")] = 3e-4,
     batch: Annotated[int, typer.Option(help="Sequences of an optimiser step.", min=1)] = 8,
     context: Annotated[int, typer.Option(help="Tokens of a sequence.", min=8)] = 512,
-    held_out: Annotated[float, typer.Option(help="Share of the documents kept from training.")] = 0.05,
+    test: Annotated[
+        list[str] | None, typer.Option(help="A file as --data to test on, never trained on; again for more.")
+    ] = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of --data kept from training to test on: .jsonl documents by their prompt, or, of .txt files "
+            "alone, their last lines. 0.05 if not given; 0 beside --test."
+        ),
+    ] = None,
     logit_cache: Annotated[
         int | None,
         typer.Option(help="Keep the teacher's so many likeliest tokens, read by every epoch.", min=1),
@@ -63,7 +72,7 @@ def distill_command(
     from stillmark.study.distill import DistillRequest
 
     request = DistillRequest(
-        teacher=teacher, data=tuple(data), student=student, num_hidden_layers=layers,
+        teacher=teacher, data=tuple(data), test=tuple(test or ()), student=student, num_hidden_layers=layers,
         intermediate_size=intermediate, hidden_size=hidden, text=text, prompt=prompt, response=response,
         method=method, learning_rate=learning_rate, batch_samples=batch, context_tokens=context,
         held_out_share=held_out, seed=seed, logit_cache_k=logit_cache, lora_rank=lora, control=control,

@@ -5,6 +5,8 @@ transactions: after `kill -9` the file holds whole steps of work and no half one
 """
 
 import json
+import os
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +14,11 @@ from dataclasses import astuple, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from stillmark.errors import UserError
+from stillmark.records.connection import DAMAGED, connect
 from stillmark.records.rows import (
     CheckpointRecord,
     ItemRecord,
@@ -48,15 +52,10 @@ class Store:
     def create(cls, path: Path) -> "Store":
         """The store at a path, made where there is none."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=60)
-        try:
-            connection.executescript(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-            )
-            connection.executescript(TABLES)
-            add_columns(connection)
-        except sqlite3.DatabaseError as error:
-            raise UserError(f"{path}: not a store of records: {error}", hint="move the file away") from error
+        connection = connect(path, path)
+        connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;")
+        connection.executescript(TABLES)
+        add_columns(connection)
         return cls(path, connection)
 
     @classmethod
@@ -65,11 +64,28 @@ class Store:
         path = path / "records.sqlite" if path.is_dir() else path
         if not path.is_file():
             raise UserError(f"{path}: there are no records", hint="`stillmark run STUDY` makes them")
-        store = cls.create(path)
+        is_writable = os.access(path.parent, os.W_OK) and os.access(path, os.W_OK)
+        store = cls.create(path) if is_writable else cls.read_only(path)
         row = store.connection.execute("SELECT format FROM study").fetchone()
         if row is not None and row[0] != FORMAT:
             raise UserError(f"{path}: records of format {row[0]}; this version reads format {FORMAT}")
         return store
+
+    @classmethod
+    def read_only(cls, path: Path) -> "Store":
+        """The store at a path where nothing can be written, held in memory: SQLite writes beside what it reads.
+
+        It is read by way of a copy with what was not yet merged into it, which a reader that may not write leaves out.
+        """
+        memory = connect(":memory:", path)
+        with TemporaryDirectory() as folder:
+            for name in (path.name, f"{path.name}-wal"):
+                if path.with_name(name).is_file():
+                    shutil.copyfile(path.with_name(name), Path(folder) / name)
+            copy = cls.create(Path(folder) / path.name)
+            memory.named(copy.connection.backup, memory)
+            copy.close()
+        return cls(path, memory)
 
     def close(self) -> None:
         self.connection.close()
@@ -151,14 +167,14 @@ class Store:
         row = self.connection.execute("SELECT text, resolved, plan, provenance FROM study").fetchone()
         if row is None:
             raise UserError(f"{self.path}: holds no study", hint="`stillmark run STUDY` writes one")
-        return row[0], json.loads(row[1]), json.loads(row[2]), json.loads(row[3])
+        return row[0], self._json(row[1]), self._json(row[2]), self._json(row[3])
 
     def finished_keys(self) -> set[str]:
         return {row[0] for row in self.connection.execute("SELECT key FROM jobs WHERE finished_at NOT NULL")}
 
     def jobs(self) -> list[JobRecord]:
         rows = self.connection.execute(f"SELECT {columns(JobRecord)} FROM jobs ORDER BY started_at, key")
-        return [JobRecord(key=k, stage=s, inputs=json.loads(i), provenance=json.loads(p), started_at=b, finished_at=f)
+        return [JobRecord(key=k, stage=s, inputs=self._json(i), provenance=self._json(p), started_at=b, finished_at=f)
                 for k, s, i, p, b, f in rows]  # fmt: skip
 
     def items(self) -> dict[str, ItemRecord]:
@@ -226,6 +242,12 @@ class Store:
     def profiles(self, job_key: str) -> list[ProfileRecord]:
         where = "job_key = ? ORDER BY engine, format, setting, metric"
         return self._rows(ProfileRecord, "profiles", where, (job_key,), method=Method)
+
+    def _json(self, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise UserError(f"{self.path}: is not a sound file of records: {error}", DAMAGED) from error
 
     def _rows(
         self, kind: Any, table: str, where: str, values: tuple[Any, ...], **enums: type[StrEnum]

@@ -22,6 +22,8 @@ METHODS: dict[str, dict[str, Any]] = {
         "on_policy": {"fraction": 1.0},
     },  # reverse KL on the student's own replies
 }
+HELD_OUT_SHARE = 0.05
+MIN_STEPS = 4  # the first checkpoint comes after a quarter of them, and not within a step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,7 @@ class DistillRequest:
 
     teacher: str
     data: tuple[str, ...]
+    test: tuple[str, ...] = ()
     student: str | None = None
     num_hidden_layers: int | None = None
     intermediate_size: int | None = None
@@ -41,7 +44,7 @@ class DistillRequest:
     learning_rate: float = 3e-4
     batch_samples: int = 8
     context_tokens: int = 512
-    held_out_share: float = 0.05
+    held_out_share: float | None = None  # of `data`; 0.05, and nothing where there are files to test on
     seed: int = 0
     checkpoints: int = 3
     logit_cache_k: int | None = None
@@ -69,7 +72,8 @@ def distill_study(request: DistillRequest, train_flops: float) -> Study:
     recipe: dict[str, Any] = {
         "text": "corpus", **METHODS[request.method], "train_flops": train_flops,
         "learning_rate": request.learning_rate, "batch_samples": request.batch_samples,
-        "warmup_samples": 10 * request.batch_samples, "checkpoints": request.checkpoints, "first_checkpoint": 0.25,
+        "warmup_samples": 10 * request.batch_samples, "checkpoints": request.checkpoints,
+        "first_checkpoint": 1 / MIN_STEPS,
     }  # fmt: skip
     if request.logit_cache_k:
         recipe["logit_cache"] = {"k": request.logit_cache_k}
@@ -87,12 +91,10 @@ def distill_study(request: DistillRequest, train_flops: float) -> Study:
         student["base"] = "teacher"
     if request.control:
         student["control"] = {"match": request.control}
-    fields = {name: value for name in ("prompt", "response", "text") if (value := getattr(request, name))}
-    files = [{"file": file, **fields, "held_out_share": request.held_out_share} for file in request.data]
     raw: dict[str, Any] = {
         "name": "distill",
         "seeds": [request.seed],
-        "tasks": {"data": {"kind": "text", "train": files, "context_tokens": request.context_tokens}},
+        "tasks": {"data": {"kind": "text", **text_files(request), "context_tokens": request.context_tokens}},
         "models": {
             "teacher": {"checkpoint": request.teacher},
             "student": {"checkpoint": request.student} if request.student else {"pruned_from": "teacher", **sizes},
@@ -108,3 +110,32 @@ def distill_study(request: DistillRequest, train_flops: float) -> Study:
     study = checked_study(raw, "stillmark distill")
     assert isinstance(study, Study)
     return study
+
+
+def text_files(request: DistillRequest) -> dict[str, list[dict[str, Any]]]:
+    """The files to train and to test on. Fields are those of JSONL files; so is the share that is held out, unless
+    there is text alone."""
+    share = request.held_out_share
+    if share is None:
+        share = 0.0 if request.test else HELD_OUT_SHARE
+    if not share and not request.test:
+        raise UserError("there is nothing to test on: --held-out is 0 and no --test is given",
+                        "give held-out text as --test FILE, or a share above 0")  # fmt: skip
+    fields = {name: value for name in ("prompt", "response", "text") if (value := getattr(request, name))}
+    if fields and not any(map(is_jsonl, (*request.data, *request.test))):
+        raise UserError(f"--{next(iter(fields))} names a field of .jsonl files, and no file is one")
+    shared = any(map(is_jsonl, request.data))
+    train = [
+        {"file": file}
+        | (fields if is_jsonl(file) else {})
+        | ({"held_out_share": share} if is_jsonl(file) == shared else {})
+        for file in request.data
+    ]
+    return {
+        "train": train,
+        "test": [{"file": file} | (fields if is_jsonl(file) else {}) for file in request.test],
+    }
+
+
+def is_jsonl(file: str) -> bool:
+    return file.endswith(".jsonl")

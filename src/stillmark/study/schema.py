@@ -77,7 +77,7 @@ class TextFile(Strict):
     """A text file (one document), or a JSONL file whose lines have `text`, or a prompt and a response.
 
     A field that holds a list gives a document for each entry. `held_out_share` of the documents, chosen by a hash
-    of their prompt (or text), are kept from training for the task's test split.
+    of their prompt (or text), are kept from training for the task's test split; of a text file its last lines are.
     """
 
     file: str

@@ -1,6 +1,6 @@
 """Documents of a study's text task: text files, and JSONL files of texts, of prompts with responses, or of chats.
 
-    - file: corpus.txt                  # one document
+    - file: corpus.txt                  # one document; with `held_out_share` its last lines are another, held out
     - file: pages.jsonl                 # a document a line: its field `text`
     - file: traces.jsonl                # a document for each entry of `code`, where that is a list
       prompt: question
@@ -14,14 +14,16 @@ alone are left out. Relative paths are relative to the current directory.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from stillmark.errors import UserError, did_you_mean
 from stillmark.study.schema import TextFile
+from stillmark.tasks.overlap import MIN_RUN_WORDS, plain, words_of
 
 KINDS = {str: "text", list: "a list", dict: "an object", type(None): "null", bool: "true or false"}
 
@@ -31,7 +33,7 @@ class Document:
     """A text to learn from: all of it (`prompt` is empty), or a response to a prompt that is read without a loss.
 
     `turns` are the chat's (role, content) before the response, for a tokenizer with a chat template; `prompt` is
-    then their contents, parted by empty lines. `line` counts from 1; that of a text file is 1.
+    then their contents, parted by empty lines. `line`, where it begins, counts from 1.
     """
 
     prompt: str
@@ -49,7 +51,8 @@ class Document:
 def read_documents(files: Sequence[TextFile]) -> tuple[list[Document], list[Document]]:
     """The documents to train on and those held out, in the files' order. Raises UserError: file, line, what is wrong.
 
-    Which are held out depends on the prompt (or text) alone: all responses to one prompt are on one side.
+    Which of a JSONL file's are held out depends on the prompt (or text) alone: all responses to one prompt are on one
+    side. Of a text file its end is held out (`parts_of_text`).
     """
     train: list[Document] = []
     held_out: list[Document] = []
@@ -57,6 +60,11 @@ def read_documents(files: Sequence[TextFile]) -> tuple[list[Document], list[Docu
         documents = list(islice(documents_of(file), file.max_documents))
         if not documents:
             raise UserError(f"{file.file}: has no document: every text in it is blank")
+        if Path(file.file).suffix == ".txt" and file.held_out_share:
+            before, after = parts_of_text(file.file, documents[0], file.held_out_share)
+            train += [before] if before.response.strip() else []
+            held_out.append(after)
+            continue
         for document in documents:
             (held_out if is_held_out(document, file.held_out_share) else train).append(document)
     shares = [file.held_out_share for file in files]
@@ -79,6 +87,26 @@ def is_held_out(document: Document, share: float) -> bool:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) < share * 2**64
 
 
+def parts_of_text(file: str, document: Document, share: float) -> tuple[Document, Document]:
+    """A text file's beginning, to train on, and its end, held out: whole lines, as near to the share as they come.
+
+    A line of the end that the beginning has too is left out of the beginning, unless it is one of a few words (a
+    heading, a bracket of code), which repeat everywhere.
+    """
+    content = document.response
+    _, *starts = [line.start() for line in re.finditer(r"^.*\S", content, re.MULTILINE)]
+    if not starts:
+        raise UserError(f"{file}: is a single line, so no share of its lines can be held out",
+                        hint="put the held-out text in a file of its own")  # fmt: skip
+    cut = min(starts, key=lambda start: abs(start - (1 - share) * len(content)))
+    end = content[cut:]
+    known = {plain(line) for line in end.split("\n") if len(words_of(line)) >= MIN_RUN_WORDS}
+    beginning = "\n".join(line for line in content[:cut].split("\n") if plain(line) not in known)
+    return replace(document, response=beginning), replace(
+        document, response=end, line=1 + content.count("\n", 0, cut)
+    )
+
+
 def documents_of(file: TextFile) -> Iterator[Document]:
     """All documents of one file that are not blank."""
     path = Path(file.file)
@@ -93,10 +121,10 @@ def documents_of(file: TextFile) -> Iterator[Document]:
         raise UserError(f"{file.file}: `prompt` needs `response`, the field with what is written after it")
     content = content_of(path)
     if path.suffix == ".txt":
-        if fields or file.held_out_share:
-            given = "held_out_share" if file.held_out_share else next(iter(fields))
-            raise UserError(f"{file.file}: `{given}` is of .jsonl files; a .txt file is one document",
-                            hint="held-out text can be a file of its own under `test`")  # fmt: skip
+        if fields:
+            raise UserError(
+                f"{file.file}: `{next(iter(fields))}` is of .jsonl files; a .txt file has no fields"
+            )
         yield from [Document(prompt="", response=content, file=path.name, line=1)] if content.strip() else []
         return
     for number, line in enumerate(content.split("\n"), start=1):  # not splitlines: JSON may hold U+2028
@@ -132,9 +160,13 @@ class RowReader:
         self.file, self.line = file, line
         try:
             self.row = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            column = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-            raise self.fault(f"is not JSON: {getattr(error, 'msg', error)}{column}") from error
+        except json.JSONDecodeError as error:
+            raise self.fault(f"is not JSON: {error.msg} at column {error.colno}") from error
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # an integer of thousands of digits; brackets in brackets
+            raise self.fault(f"cannot be read: {error}") from error
         if not isinstance(self.row, dict):
             raise self.fault(f"is {kind_of(self.row)}, not an object with fields")
 
@@ -150,6 +182,12 @@ class RowReader:
     def text(self, field: str, value: Any) -> str:
         if not isinstance(value, str):
             raise self.fault(f"`{field}` is {kind_of(value)}, not text")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(value[error.start]):04x}"
+            raise self.fault(f"`{field}` is not text: {half} at character {error.start + 1} is half a pair",
+                             "such a text was cut inside an emoji, say: leave the half out") from error  # fmt: skip
         return value
 
     def chat(self, field: str, value: Any) -> list[tuple[str, str]]:

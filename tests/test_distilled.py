@@ -1,0 +1,116 @@
+"""What `stillmark distill` hands out of a study that is done, and how it refuses what cannot be."""
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from tests.conftest import run_stillmark
+from tests.text_models import write_documents, write_given_model
+
+from stillmark.distilled import budgeted_study, distil, write_student
+from stillmark.errors import UserError
+from stillmark.plan import Plan
+from stillmark.records import Store
+from stillmark.study.distill import DistillRequest
+
+
+@pytest.fixture(scope="module")
+def request_(tmp_path_factory: pytest.TempPathFactory) -> DistillRequest:
+    folder = tmp_path_factory.mktemp("given")
+    _, pairs = write_documents(folder)
+    return DistillRequest(
+        teacher=str(write_given_model(folder / "given")), num_hidden_layers=2, data=(str(pairs),), prompt="question",
+        response="answers", batch_samples=4, context_tokens=32, held_out_share=0.2, threads=1,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def done(request_: DistillRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("done")
+    distil(request_, epochs=1, out=out)
+    return out
+
+
+def final_weights(out: Path) -> Path:
+    store = Store.open(out)
+    (key,) = (job.key for job in store.jobs() if job.stage == "train")
+    return out / store.checkpoints(key)[-1].path / "model.safetensors"
+
+
+def test_the_folder_is_replaced_whole(done: Path, request_: DistillRequest, tmp_path: Path):
+    """No file of another model stays in it, and weights in it are the recorded ones."""
+    out = shutil.copytree(done, tmp_path / "out")
+    folder = write_student(request_, out, write_gguf=True)
+    assert {path.name for path in folder.iterdir()} >= {"student.gguf", "README.md", "tokenizer.json"}
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    write_student(request_, out, write_gguf=False)
+    assert not (folder / "student.gguf").exists()
+    assert load_file(folder / "model.safetensors").keys() == load_file(final_weights(out)).keys()
+    assert not (out / "model.partial").exists()
+
+
+def test_damaged_weights_are_never_handed_out(done: Path, request_: DistillRequest, tmp_path: Path):
+    out = shutil.copytree(done, tmp_path / "out")
+    before = (out / "model" / "model.safetensors").read_bytes()
+    content = bytearray(final_weights(out).read_bytes())
+    content[-50] ^= 0x40  # it still loads
+    final_weights(out).write_bytes(content)
+    with pytest.raises(UserError, match="is not the file that was recorded"):
+        distil(request_, epochs=1, out=out)
+    assert (out / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_too_few_steps_are_refused_with_options_that_help(request_: DistillRequest):
+    with pytest.raises(UserError, match="at least 4 are needed") as error:
+        budgeted_study(replace(request_, batch_samples=32), epochs=1)
+    assert "--batch" in str(error.value)
+    assert "first_checkpoint" not in str(error.value)
+    epochs = float(str(error.value).split("--epochs ")[1].split()[0])
+    Plan(budgeted_study(replace(request_, batch_samples=32), epochs=epochs))
+    with pytest.raises(UserError, match="at least 4"):
+        budgeted_study(replace(request_, batch_samples=32), epochs=0.98 * epochs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"held_out_share": 1.0}, "--held-out: should be less than 1"),
+        ({"held_out_share": 1e-9}, "change --held-out, or put the held-out documents in a file of their own: --test FILE"),
+        ({"learning_rate": 0.0}, "--learning-rate: should be greater than 0"),
+        ({"control": "foo"}, "--control: `foo` is not possible"),
+        ({"track": ("foo",)}, "--track: `foo` is not possible"),
+        ({"method": "on_policy", "logit_cache_k": 4}, "--method: the student's replies are new"),
+        ({"num_hidden_layers": 9}, "--layers is 9, but the teacher has 3"),
+        ({"prompt": None, "response": None}, "name the field with --text, or with --prompt and --response"),
+    ],
+)  # fmt: skip
+def test_faults_are_said_in_the_commands_own_options(
+    request_: DistillRequest, tmp_path: Path, changes: dict, said: str
+):
+    with pytest.raises(UserError) as error:
+        distil(replace(request_, **changes), epochs=1, out=tmp_path)
+    assert said in str(error.value)
+
+
+def test_a_refusal_in_a_worker_leaves_nothing_behind(request_: DistillRequest, tmp_path: Path):
+    """Its stderr, which is no terminal: lines of progress and the refusal, and no word on leaked semaphores."""
+    refused = run_stillmark(
+        "distill", "--teacher", request_.teacher, "--layers", "9", "--data", request_.data[0], "--prompt", "question",
+        "--response", "answers", "--batch", "4", "--context", "32", "--threads", "1", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert refused.returncode == 2
+    *progress, error = refused.stderr.strip().splitlines()
+    assert error == "error: pruning: --layers is 9, but the teacher has 3, and 1 is the least"
+    assert all(
+        re.fullmatch(r"0:00:\d\d \d/7 jobs: \w+ \w+ seed 0 (begins|is done)", line) for line in progress
+    )
+    assert progress
+
+
+def test_epochs_are_a_number_above_0(request_: DistillRequest, tmp_path: Path):
+    for epochs in (0, float("inf"), float("nan")):
+        with pytest.raises(UserError, match="--epochs is"):
+            distil(request_, epochs=epochs, out=tmp_path)
