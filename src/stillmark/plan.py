@@ -26,7 +26,7 @@ from stillmark.sizes import Sizes, checkpoint_flops, compared, resolved
 from stillmark.study.profile import Profile
 from stillmark.study.schema import GivenModel, PrunedModel, QuantisedArm, Study, Text
 
-METHOD_VERSION = 2  # of how stages are carried out: raised when code changes what a stage would record
+METHOD_VERSION = 3  # of how stages are carried out: raised when code changes what a stage would record
 
 
 @dataclass(frozen=True, kw_only=True)
