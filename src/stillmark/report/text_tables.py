@@ -210,8 +210,8 @@ def matched_table(conclusion: Mapping[str, Any]) -> Table:
                     word(pair["student"]), word(pair["other"]),
                     word(pair["match"] and pair["match"].replace("_", " ")), word(boundary),
                     number(first, words.flops(first)), number(second, words.flops(second)),
-                    *(number(spent[side][unit], words.count(spent[side][unit]))
-                      for unit in ("tokens", "steps") for side in ("student", "other")),
+                    *(number(spent[side].get(unit), words.count(spent[side].get(unit)))
+                      for unit in ("tokens", "steps") for side in ("student", "other")),  # older ones say no steps
                     number(apart, f"{apart:.4f} ({spent['unit']})" if apart is not None else ""),
                 )
             )  # fmt: skip
