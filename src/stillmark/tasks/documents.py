@@ -166,7 +166,7 @@ class RowReader:
             ValueError,
             RecursionError,
         ) as error:  # an integer of thousands of digits; brackets in brackets
-            raise self.fault(f"cannot be read: {error}") from error
+            raise self.fault(f"cannot be read: {str(error).partition(';')[0]}") from error
         if not isinstance(self.row, dict):
             raise self.fault(f"is {kind_of(self.row)}, not an object with fields")
 
