@@ -10,6 +10,7 @@ from tests.onednn import always_onednn
 
 from stillmark.distill.text import IGNORED, TextPair, TraceText, micro_batches, rows_of
 from stillmark.distill.train import AVERAGE_GAMMA, SAVED_COUNTS, Training
+from stillmark.errors import UserError
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
@@ -103,7 +104,12 @@ def test_resumed_training_is_bit_for_bit_the_same(tmp_path: Path, recipe: dict[s
         first.step()
     first.save(tmp_path / "state.safetensors")
     second = training(**recipe)
-    second.load(tmp_path / "state.safetensors", {name: getattr(first.spent, name) for name in SAVED_COUNTS})
+    counts = {name: getattr(first.spent, name) for name in SAVED_COUNTS}
+    content = (tmp_path / "state.safetensors").read_bytes()
+    (tmp_path / "spoiled.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match="is not as it was written"):
+        second.load(tmp_path / "spoiled.safetensors", counts)
+    second.load(tmp_path / "state.safetensors", counts)
     for _ in range(4):
         second.step()
     assert second.spent.train_flops == whole.spent.train_flops

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from stillmark.backends.kernels import faster_linears, is_onednn_faster
 from stillmark.compute.model_shape import ModelShape
@@ -29,6 +28,7 @@ from stillmark.distill.spent import SAVED_COUNTS, Spent, batch_flops
 from stillmark.distill.text import MicroBatch, TextSource, empty_batch
 from stillmark.distill.trackers import StepReport
 from stillmark.errors import UserError
+from stillmark.models.tensor_files import read_tensors, write_tensors
 from stillmark.study.recipe import Recipe
 
 AVERAGE_GAMMA = 6.94  # relative width 0.10 of the run (arXiv:2312.02696, figure 13)
@@ -215,16 +215,13 @@ class Training:
         if isinstance(self.source, OnPolicyText):
             tensors |= self.source.state(self.processes.gather)
         if self.processes.is_first:
-            counts = {name: str(getattr(self.spent, name)) for name in SAVED_COUNTS}
-            scratch = path.with_suffix(".partial")
-            save_file(tensors, scratch, metadata=counts)
-            scratch.replace(path)
+            write_tensors(path, tensors, {name: str(getattr(self.spent, name)) for name in SAVED_COUNTS})
         self.processes.wait()
 
     @torch.no_grad()
     def load(self, path: Path, counts: dict[str, int]) -> None:
-        """Goes on from a saved state; `counts` are the recorded ones."""
-        tensors = load_file(path)
+        """Goes on from a saved state; `counts` are the recorded ones. UserError where the file is damaged."""
+        tensors, _ = read_tensors(path)
         for name, parameter, average in zip(self.names, self.parameters, self.average, strict=True):
             fill(parameter, tensors[f"weight.{name}"])
             fill(average, tensors[f"average.{name}"])

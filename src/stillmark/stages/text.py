@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-from safetensors.torch import save_file
-
 from stillmark.compute.flops import forward_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.compute.stretch import Stretch
@@ -27,6 +24,7 @@ from stillmark.evaluate.study_benchmarks import questions_of
 from stillmark.evaluate.text_quality import Judge, Surprise, TextScorer, hidden_states_of, token_rows
 from stillmark.models.build import load_model
 from stillmark.models.given import given_tokenizer
+from stillmark.models.tensor_files import read_tensors, write_tensors
 from stillmark.plan import Job, Plan
 from stillmark.records import LedgerEntry, Method, Store, TextScore
 from stillmark.sizes import resolved
@@ -129,9 +127,7 @@ def read_held_out(
         report((index + 1) / len(sequences))
     folder = capture_folder(store, job.key)
     folder.mkdir(parents=True, exist_ok=True)
-    scratch = folder / f"{HIDDEN_FILE}.partial"
-    save_file(states, scratch, metadata={"teacher": store.checkpoints(job.needs[0])[-1].sha256})
-    scratch.replace(folder / HIDDEN_FILE)
+    write_tensors(folder / HIDDEN_FILE, states, {"teacher": store.checkpoints(job.needs[0])[-1].sha256})
     shape = executed_shape(teacher, plan.shape(job.arm))
     return sum(layers_flops(shape, sequence) for sequence in sequences), sequences
 
@@ -272,11 +268,10 @@ class HeldOutJudge:
         self.head = token_rows(
             checked_output_head(load_model(store.folder / teacher.path, teacher.sha256)), vocab_size
         )
-        self.path = capture_folder(store, capture_key) / HIDDEN_FILE
-        with safe_open(self.path, "pt") as file:
-            if file.metadata()["teacher"] != teacher.sha256:
-                raise UserError(f"{self.path}: was captured with another teacher")
+        path = capture_folder(store, capture_key) / HIDDEN_FILE
+        self.states, metadata = read_tensors(path)
+        if metadata["teacher"] != teacher.sha256:
+            raise UserError(f"{path}: was captured with another teacher")
 
     def of(self, index: int) -> Judge:
-        with safe_open(self.path, "pt") as file:
-            return Judge(hidden_LE=file.get_tensor(str(index)), head=self.head)
+        return Judge(hidden_LE=self.states[str(index)], head=self.head)
