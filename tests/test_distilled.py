@@ -83,7 +83,9 @@ def test_too_few_steps_are_refused_with_options_that_help(request_: DistillReque
         ({"control": "foo"}, "--control: `foo` is not possible"),
         ({"track": ("foo",)}, "--track: `foo` is not possible"),
         ({"method": "on_policy", "logit_cache_k": 4}, "--method: the student's replies are new"),
-        ({"num_hidden_layers": 9}, "--layers is 9, but the teacher has 3"),
+        ({"num_hidden_layers": 9}, "--layers is 9, but teacher has 3"),
+        ({"hidden_size": 33}, "--hidden is 33, but teacher has 32"),
+        ({"logit_cache_k": 100_000}, "--logit-cache is 100,000, but there are 300 tokens"),
         ({"prompt": None, "response": None}, "name the field with --text, or with --prompt and --response"),
     ],
 )  # fmt: skip
@@ -98,12 +100,13 @@ def test_faults_are_said_in_the_commands_own_options(
 def test_a_refusal_in_a_worker_leaves_nothing_behind(request_: DistillRequest, tmp_path: Path):
     """Its stderr, which is no terminal: lines of progress and the refusal, and no word on leaked semaphores."""
     refused = run_stillmark(
-        "distill", "--teacher", request_.teacher, "--layers", "9", "--data", request_.data[0], "--prompt", "question",
+        "distill", "--teacher", request_.teacher, "--layers", "2", "--learning-rate", "1e30", "--data", request_.data[0], "--prompt", "question",
         "--response", "answers", "--batch", "4", "--context", "32", "--threads", "1", "--out", tmp_path / "out",
     )  # fmt: skip
     assert refused.returncode == 2
-    *progress, error = refused.stderr.strip().splitlines()
-    assert error == "error: pruning: --layers is 9, but the teacher has 3, and 1 is the least"
+    *progress, error, _, hint = refused.stderr.strip().splitlines()
+    assert error.startswith("error: training diverged: the loss is nan at step")
+    assert hint == "hint: lower --learning-rate"
     assert all(
         re.fullmatch(r"0:00:\d\d \d/7 jobs: \w+ \w+ seed 0 (begins|is done)", line) for line in progress
     )

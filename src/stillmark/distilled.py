@@ -31,10 +31,14 @@ OPTIONS = (
     (r"arms\.student\.recipe\.on_policy", "--method"),
     (r"arms\.student\.control(\.match)?", "--control"),
     (r"\btrack\.\d+", "--track"),
+    (r"models\.student\.num_hidden_layers:", "--layers"),
+    (r"models\.student\.intermediate_size:", "--intermediate"),
+    (r"models\.student\.hidden_size:", "--hidden"),
+    (r"arms\.student\.recipe\.logit_cache\.k:", "--logit-cache"),
+    (r"`learning_rate` or raise `warmup_samples`", "--learning-rate"),
     (r"\bnum_layers\b", "--layers"),
     (r"\bffn_size\b", "--intermediate"),
     (r"\bhidden_size\b", "--hidden"),
-    (r"\bk is(?= \d+, but the vocabulary)", "--logit-cache is"),
     (r"with --workers 1\b", "without --threads"),  # one job at once then
 )
 

@@ -79,6 +79,8 @@ def test_parts_of_a_stretch_share_its_joules_by_seconds_and_it_is_an_estimate(co
 class Answering:
     """A model that answers `blue` and uses 1.5 J."""
 
+    work = None  # it does not tell
+
     def __init__(self, counter):
         self.counter = counter
 
