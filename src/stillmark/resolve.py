@@ -9,7 +9,7 @@ from typing import Any
 from stillmark.benchmark_plan import benchmarked_arms, label_of
 from stillmark.distill.corpus import read_corpus
 from stillmark.distill.objective_uld import compared_text
-from stillmark.distill.vocabulary import vocabulary_sha256
+from stillmark.distill.vocabulary import num_token_rows, vocabulary_sha256
 from stillmark.errors import UserError
 from stillmark.evaluate.engines import open_model
 from stillmark.evaluate.model import weights_hash
@@ -59,7 +59,7 @@ def require_fit(study: Study, tokenizers: Mapping[str, Any]) -> None:
         if tokenizer.eos_token_id is None:
             raise UserError(f"models.{name}: its tokenizer has no end token, which every text ends with",
                             hint="name one as `eos_token` in its tokenizer_config.json")  # fmt: skip
-        rows, highest = int(spec.config["vocab_size"]), max(tokenizer.get_vocab().values())
+        rows, highest = int(spec.config["vocab_size"]), num_token_rows(tokenizer) - 1
         if highest >= rows:
             raise UserError(f"models.{name}: its tokenizer has the id {highest:,}, but the model has {rows:,} rows",
                             hint="give it the tokenizer that it was trained with")  # fmt: skip

@@ -45,6 +45,7 @@ class Lineage:
         self.study = self.plan.study  # with the controls and quantised arms that it asks for
         self.finished = store.finished_keys()
         self._costs: dict[tuple[str, int], list[CheckpointCost]] = {}
+        self._took: dict[str, Amount] = {}  # by job
 
     @cached_property
     def students_per_teacher(self) -> int:
@@ -113,13 +114,16 @@ class Lineage:
 
     def amount(self, shares: Shares) -> Amount:
         """What so large shares of jobs took together; of a model that was given nobody knows."""
-        given = [self.plan.train_keys[arm, seed] for arm, spec in self.study.arms.items() if not spec.recipe
-                 for seed in self.study.seeds]  # fmt: skip
         amount = NOTHING
         for key, share in shares.items():
-            is_known = key != GIVEN and key not in given
-            amount += total(self.store.ledger(key)).share(share) if is_known else UNKNOWN
+            amount += self.took(key).share(share)
         return amount
+
+    def took(self, key: str) -> Amount:
+        """All that a job took; read once, as it may stand behind every arm."""
+        if key not in self._took:
+            self._took[key] = UNKNOWN if key == GIVEN else total(self.store.ledger(key))
+        return self._took[key]
 
     def traces(self, arm: str, seed: int) -> dict[Outcome, int]:
         """How the teacher's traces for an arm ended, by outcome; empty where it has none."""

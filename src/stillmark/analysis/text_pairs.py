@@ -97,7 +97,7 @@ def spent_row(lineage: Lineage, pair: Pair) -> dict[str, Any]:
         return {
             "flops": {b: None if None in values else float(np.mean(values)) for b, values in amounts.items()},  # type: ignore[arg-type]
             "tokens": training_tokens(lineage, arm, -1),
-            "steps": training_steps(lineage, arm),
+            "steps": mean_at(lineage, arm, -1, "step"),
         }
 
     student, other = spent(pair.student), spent(pair.other)
@@ -117,18 +117,15 @@ def spent_row(lineage: Lineage, pair: Pair) -> dict[str, Any]:
 
 def training_tokens(lineage: Lineage, arm: str, checkpoint: int) -> float | None:
     """Tokens that were trained on up to a checkpoint, mean over seeds; None for a given model."""
+    return mean_at(lineage, arm, checkpoint, "tokens")
+
+
+def mean_at(lineage: Lineage, arm: str, checkpoint: int, column: str) -> float | None:
+    """Mean over seeds of what the records of a checkpoint say; None for a given model, which has no training."""
     if lineage.study.arms[arm].recipe is None:
         return None
     keys = [lineage.plan.train_keys[arm, seed] for seed in lineage.study.seeds]
-    return float(np.mean([lineage.store.checkpoints(key)[checkpoint].tokens for key in keys]))
-
-
-def training_steps(lineage: Lineage, arm: str) -> float | None:
-    """Optimiser steps to the end of training, mean over seeds; None for a given model."""
-    if lineage.study.arms[arm].recipe is None:
-        return None
-    keys = [lineage.plan.train_keys[arm, seed] for seed in lineage.study.seeds]
-    return float(np.mean([lineage.store.checkpoints(key)[-1].step for key in keys]))
+    return float(np.mean([getattr(lineage.store.checkpoints(key)[checkpoint], column) for key in keys]))
 
 
 def difference(

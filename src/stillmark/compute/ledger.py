@@ -42,7 +42,7 @@ PARTS_WITHIN: dict[Boundary, tuple[Part, ...]] = {
 }
 
 BOUNDARY_WORDS = {
-    Boundary.STUDENT: "training the model itself, pruning and the replies it learns from included",
+    Boundary.STUDENT: "training the model itself, pruning and its own replies to learn from included",
     Boundary.GENERATION: "and the teacher's work for it: traces, rejected ones too, and logits",
     Boundary.TEACHER: "and the making of the teacher, shared by k students",
     Boundary.BASE: "training, the teacher's work for it, and the making of the weights it started from",

@@ -166,9 +166,8 @@ def _top_k_block(
     nowhere_R1 = kept_RK.amax(-1, keepdim=True) + math.log(1024 * torch.finfo(logits_RV.dtype).tiny)
     top_R1 = rest_RV.amax(-1, keepdim=True)
     top_R1 = torch.where(top_R1 > float("-inf"), top_R1, nowhere_R1)
-    rest_R1 = (
-        rest_RV.sub_(top_R1).exp_().sum(-1, keepdim=True).clamp_(min=1.0)
-    )  # exp(0) and more, if there is any
+    # exp(0) and more, if there is any
+    rest_R1 = rest_RV.sub_(top_R1).exp_().sum(-1, keepdim=True).clamp_(min=1.0)
     buckets_RB = torch.cat([kept_RK, rest_R1.log().add_(top_R1)], dim=-1).log_softmax(-1)
     logq_RB = torch.cat([teacher.logq_LK, teacher.log_tail_L.unsqueeze(-1)], dim=-1)
     value = value_and_gradient(settings, buckets_RB, logq_RB.to(buckets_RB.dtype))

@@ -25,9 +25,8 @@ from stillmark.distill.head import OutputHead, as_head
 from stillmark.distill.losses import Clock, blocks_of
 from stillmark.errors import UserError
 
-NORMALIZED_TOGETHER = (
-    32  # a character has at most 30 marks in text that is fit for streams (UAX #15, section 13)
-)
+# Characters: one has at most 30 marks in text that is fit for streams (UAX #15, section 13)
+NORMALIZED_TOGETHER = 32
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from stillmark.distill.head import OutputHead, checked_output_head
 from stillmark.distill.identity import CacheIdentity, TokenSequence
 from stillmark.distill.logit_cache import CacheSettings, ChunkEntry, Manifest, read_chunk_log, sha256_of_bytes
 from stillmark.errors import UserError
+from stillmark.models.tensor_files import sync
 
 # The teacher's hidden states (L, E) at the loss positions of some sequences, one sequence after another.
 HiddenStates = Callable[[Sequence[TokenSequence]], torch.Tensor]
@@ -140,14 +141,10 @@ def _write_chunk(
 def _write_whole(path: Path, content: bytes) -> None:
     """Either the old file or the whole new one is there, whenever the process or the machine stops."""
     beside = path.with_name("." + path.name + ".part")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    beside.write_bytes(content)
+    sync(beside)
     beside.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+    sync(path.parent)
 
 
 def _chunk_arrays(

@@ -133,7 +133,7 @@ class Objective:
             return self._uld(student, num_loss_tokens, spent)
         spent.train_flops += student.head_flops(batch.num_loss_tokens, self.vocab_size)
         common = {"num_loss_tokens": num_loss_tokens, "vocab_size": self.vocab_size}
-        if settings is None or not self._hears_logits:
+        if settings is None or not self.recipe.hears_logits:
             return fused_cross_entropy(student.hidden, student.head, batch.targets_BT, **common)
         if isinstance(self.teacher, CachedTeacher):
             targets = self.teacher.targets(batch.rows, student.hidden.device)
@@ -160,7 +160,7 @@ class Objective:
                 num_loss_tokens=num_loss_tokens, vocab_size=self.vocab_size,
             )  # fmt: skip
             parts.append(share * cross_entropy)
-        if self._hears_logits:
+        if self.recipe.hears_logits:
             assert isinstance(self.teacher, LiveTeacher)
             assert self.teacher_head is not None
             with teacher_clock(spent, student.hidden.device):
@@ -187,14 +187,11 @@ class Objective:
         return TeacherReading(self.tokenizers[1])
 
     @property
-    def _hears_logits(self) -> bool:
-        """Whether the loss has a part that the teacher's logits decide."""
-        return self.recipe.loss != "cross_entropy" and self.recipe.cross_entropy_weight < 1.0
-
-    @property
     def _hears_live_logits(self) -> bool:
         """Whether a teacher reads the student's own tokens for them."""
-        return self._hears_logits and isinstance(self.teacher, LiveTeacher) and self.recipe.loss != "uld"
+        return (
+            self.recipe.hears_logits and isinstance(self.teacher, LiveTeacher) and self.recipe.loss != "uld"
+        )
 
     def _teacher_pass(
         self, batch: MicroBatch, spent: Spent

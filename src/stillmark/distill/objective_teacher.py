@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -37,6 +37,11 @@ class LiveTeacher:
         self.model.eval().requires_grad_(False)
         is_onednn_faster()  # measured before the clock starts
 
+    @cached_property
+    def executed(self) -> ModelShape:
+        """The shape as its kernels run it."""
+        return executed_shape(self.model, self.shape)
+
     def run(
         self, inputs: dict[str, torch.Tensor], spent: Spent, *, num_tokens: int, with_layers: bool = False
     ) -> tuple[torch.Tensor, Sequence[torch.Tensor] | None]:
@@ -52,8 +57,7 @@ class LiveTeacher:
                 **inputs, use_cache=False, output_hidden_states=with_layers
             )
         num_rows, width = inputs["input_ids"].shape
-        shape = executed_shape(self.model, self.shape)
-        spent.teacher_flops += batch_flops(forward_flops, shape, num_rows, width, 0)
+        spent.teacher_flops += batch_flops(forward_flops, self.executed, num_rows, width, 0)
         spent.teacher_tokens += num_tokens
         spent.teacher_positions += num_rows * width
         return output.last_hidden_state, output.hidden_states if with_layers else None

@@ -8,6 +8,7 @@ the step: packing takes no more attention than padding to the longest, and fewer
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -37,20 +38,29 @@ class SampleBatches:
             for model in self.models:
                 check_packing(model)
 
+    @cached_property
+    def _lasting(self) -> list[tuple[str, int]]:
+        """The models with a limit to what may be read, by their class."""
+        limits = [(type(model).__name__, lasting_positions(model)) for model in self.models]
+        return [(name, limit) for name, limit in limits if limit is not None]
+
+    @cached_property
+    def _steady(self) -> list[int]:
+        """The limits beyond which a sample is a batch by itself."""
+        return [limit for limit in map(steady_positions, self.models) if limit is not None]
+
     def cut(self, rows: Sequence[Row]) -> list[MicroBatch]:
         """Raises UserError for a row that dynamic frequencies would read by what was read before."""
         longest = max(map(row_length, rows), default=0)
-        for model in self.models:
-            limit = lasting_positions(model)
-            if limit is not None and longest > limit:
+        for name, limit in self._lasting:
+            if longest > limit:
                 raise UserError(
-                    f"a sample has {longest} positions, but the dynamic rotary frequencies of {type(model).__name__} "
+                    f"a sample has {longest} positions, but the dynamic rotary frequencies of {name} "
                     f"depend on earlier samples beyond {limit}",
                     hint=f"shorten the samples to {limit} tokens (`context_tokens`), or raise the model's "
                     "`max_position_embeddings`",
                 )
-        limits = [limit for limit in map(steady_positions, self.models) if limit is not None]
-        steady = min(limits, default=longest)
+        steady = min(self._steady, default=longest)
         together = [row for row in rows if row_length(row) <= steady]
         apart = [padded([[row]], self.pad_id) for row in rows if row_length(row) > steady]
         batches = packed_batches if self.is_packed else micro_batches

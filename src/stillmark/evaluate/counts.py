@@ -22,15 +22,13 @@ class Counts:
     positions: int | None = None
 
 
-def counts_of_run(
-    before: Work | None, after: Work | None, shape: ModelShape | None, by_themselves: Counts
-) -> Counts:
+def counts_of_run(before: Work | None, after: Work | None, shape: ModelShape | None) -> Counts | None:
     """What was run between two readings of `Backend.work`, by a model of this shape (None: its FLOPs are unknown).
 
-    Of an engine that does not tell: `by_themselves`, what its answers take each alone; positions then stay unknown.
+    None of an engine that does not tell: what its answers take each alone stands for it, and positions stay unknown.
     """
     if before is None or after is None:
-        return by_themselves
+        return None
     work = after - before
     flops = None if shape is None else work.flops(shape)
     return Counts(flops=flops, tokens=work.tokens, positions=work.positions)

@@ -42,18 +42,23 @@ def ask(
             for offset, (sample, group) in enumerate(zip(chunk, replies, strict=True))
             for repeat, reply in enumerate(group)
         ]
-        by_itself = Counts(
-            flops=sum(
-                generate_flops(shape, prompt_tokens=s.prompt_tokens, new_tokens=s.generated_tokens)
-                for s in samples
-            ),
-            tokens=sum(s.prompt_tokens + s.generated_tokens for s in samples),
-        )
+        counts = counts_of_run(before, backend.work, shape) or answers_alone(samples, shape)
         entry = LedgerEntry(
             job_key=job_key, part=part, index=index, flops_method=Method.COUNTED, device=device,
-            **asdict(counts_of_run(before, backend.work, shape, by_itself)), **stretch.row(),
+            **asdict(counts), **stretch.row(),
         )  # fmt: skip
         yield Chunk(index=index, samples=samples, entry=entry)
+
+
+def answers_alone(samples: Sequence[SampleRecord], shape: ModelShape) -> Counts:
+    """What each answer takes alone, its prompt read anew."""
+    return Counts(
+        flops=sum(
+            generate_flops(shape, prompt_tokens=s.prompt_tokens, new_tokens=s.generated_tokens)
+            for s in samples
+        ),
+        tokens=sum(s.prompt_tokens + s.generated_tokens for s in samples),
+    )
 
 
 def record(

@@ -52,9 +52,8 @@ class TaskLog:
     config: Mapping[str, Any]
     samples: Sequence[Mapping[str, Any]]
     num_items_in_task: int
-    seconds: (
-        float | None
-    )  # None, as with the work: it ran beside other tasks of a group, whose parts are not told apart
+    # None, both: it ran beside other tasks of a group, whose parts are not told apart
+    seconds: float | None
     work: Work | None
 
     @cached_property
@@ -104,8 +103,7 @@ def record_lm_eval(store: Store, model: LoadedModel, inputs: Mapping[str, Any], 
     store.begin_job(key, "evaluate", job_inputs(inputs, log, mode, model), provenance())
     if store.samples(key):
         return key
-    unknown = Counts(flops=None, tokens=None)
-    counts = counts_of_run(log.work and Work(), log.work, model.shape, unknown)
+    counts = counts_of_run(Work(), log.work, model.shape) or Counts(flops=None, tokens=None)
     with store.transaction():
         store.add_items(items)
         store.add_prompts(prompts)

@@ -215,7 +215,7 @@ def run_chunk(
             scored = job.model.backend.loglikelihood(requests)
         pairs = likelihood_records(job.key, job.model, form.rule, asked, choices, scored)
     samples, details = [sample for sample, _ in pairs], [detail for _, detail in pairs]
-    counts = counts_of_run(before, job.model.backend.work, job.model.shape, by_themselves(pairs))
+    counts = counts_of_run(before, job.model.backend.work, job.model.shape) or by_themselves(pairs)
     entry = LedgerEntry(
         job_key=job.key, part="evaluate", index=entry_index, flops_method=Method.COUNTED, device=job.model.device,
         **asdict(counts), **stretch.row(),

@@ -44,9 +44,7 @@ class Connection(sqlite3.Connection):
     def fault(self, error: sqlite3.Error) -> Exception:
         """The error as the user's to mend, or itself where it is ours."""
         code = getattr(error, "sqlite_errorcode", None)  # None: Python could not decode what was read
-        if (
-            type(error) not in OF_THE_FILE or code == sqlite3.SQLITE_ERROR
-        ):  # the latter is a query that is wrong
+        if type(error) not in OF_THE_FILE or code == sqlite3.SQLITE_ERROR:  # a wrong query
             return error
         if code == sqlite3.SQLITE_FULL:
             return UserError(f"{self.path}: there is no room left on the disk", f"{KEPT}: {MAKE_ROOM}")

@@ -103,9 +103,8 @@ class LedgerEntry:
     index: int
     flops: int | None
     flops_method: Method
-    tokens: (
-        int | None
-    )  # of text; padding left out; of replies, each row that was run: its prompt and what follows
+    # Of text, padding left out; of replies, each row that was run: its prompt and what follows
+    tokens: int | None
     positions: int | None  # that were run; padding counted, as the machine computes it
     seconds: float | None  # wall, measured
     cpu_seconds: float | None  # of this process, all threads, measured

@@ -71,12 +71,11 @@ def executed_shape(lineage: Lineage, job: Job) -> ModelShape:
     """What reading takes a job's model: in transformers a window's whole context (SDPA), and the head's rows that stand
     for a token; in llama.cpp windows, and all rows.
     """
-    shape = lineage.plan.shape(job.arm)
     if "format" in job.inputs:
-        return shape
-    text = resolved(lineage.study, job.arm)
+        return lineage.plan.shape(job.arm)
+    shape, text = lineage.plan.sizes.executed_shape(job.arm), resolved(lineage.study, job.arm)
     rows = min(text.token_rows or text.vocab_size, shape.head.outputs)
-    return replace(shape.without_windows(), head=replace(shape.head, outputs=rows))
+    return replace(shape, head=replace(shape.head, outputs=rows))
 
 
 def facts_of(lineage: Lineage, job: Job, rows: list[TextScore]) -> list[Facts]:

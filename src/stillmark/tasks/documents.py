@@ -162,10 +162,7 @@ class RowReader:
             self.row = json.loads(text)
         except json.JSONDecodeError as error:
             raise self.fault(f"is not JSON: {error.msg} at column {error.colno}") from error
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # an integer of thousands of digits; brackets in brackets
+        except (ValueError, RecursionError) as error:  # thousands of digits; brackets in brackets
             raise self.fault(f"cannot be read: {str(error).partition(';')[0]}") from error
         if not isinstance(self.row, dict):
             raise self.fault(f"is {kind_of(self.row)}, not an object with fields")
