@@ -8,9 +8,12 @@ import torch
 from tests.distill.small_training import TOKENIZER, WORDS, flop_counter, training
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from stillmark.compute.shapes import shape_from_config
 from stillmark.distill.identity import TokenSequence
+from stillmark.distill.logit_capture import teacher_hidden_states
 from stillmark.distill.objective import LiveTeacher, Objective
 from stillmark.distill.packing import SampleBatches, check_packing, packed_batches
+from stillmark.distill.spent import Spent
 from stillmark.distill.text import Row, micro_batches
 from stillmark.distill.train import Training
 from stillmark.errors import UserError
@@ -144,8 +147,7 @@ def of_frequencies(**rope: Any) -> torch.nn.Module:
 @pytest.mark.parametrize("is_packed", [True, False], ids=["packed", "padded"])
 def test_samples_beside_a_long_one_have_the_frequencies_that_they_have_alone(is_packed: bool):
     """Phi-3's: one set of frequencies up to 8 positions, another beyond, chosen for a whole batch. Of the teacher too."""
-    factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
-    changing = of_frequencies(rope_type="longrope", original_max_position_embeddings=8, **factors)
+    changing = changing_beyond(8)
     steady = of_frequencies(rope_type="default")
     rows = rows_of_lengths([3, 9, 8, 2, 12, 5])
     for models in ([changing], [steady, changing]):
@@ -157,6 +159,34 @@ def test_samples_beside_a_long_one_have_the_frequencies_that_they_have_alone(is_
             logits = changing(**batch.model_inputs(), use_cache=False).logits[batch.targets_BT >= 0]
             alone = [changing(torch.tensor([row.sequence.token_ids])).logits[0] for row in batch.rows]
             torch.testing.assert_close(logits, torch.cat(alone), rtol=1e-4, atol=1e-4)
+
+
+def changing_beyond(positions: int):
+    factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    return of_frequencies(rope_type="longrope", original_max_position_embeddings=positions, **factors)
+
+
+def test_a_captured_teacher_reads_each_sequence_as_alone():
+    model = changing_beyond(8)
+    sequences = [row.sequence for row in rows_of_lengths([3, 9, 8, 2, 12, 5])]
+    hidden_states, _ = teacher_hidden_states(model)
+    alone = [
+        model.model(torch.tensor([sequence.token_ids])).last_hidden_state[0][
+            torch.tensor(sequence.targets) >= 0
+        ]
+        for sequence in sequences
+    ]
+    torch.testing.assert_close(hidden_states(sequences), torch.cat(alone), rtol=1e-4, atol=1e-4)
+
+
+def test_a_teachers_own_rows_that_others_would_change_are_refused():
+    """Student and teacher have tokenizers of their own: batches that are safe for the student may not be so for it."""
+    for model, limit in ((changing_beyond(8), 8), (of_frequencies(rope_type="dynamic", factor=2.0), 16)):
+        teacher = LiveTeacher(model=model, shape=shape_from_config(model.config.to_dict()))
+        ids = torch.ones(2, limit + 1, dtype=torch.long)
+        teacher.run({"input_ids": ids[:, :limit]}, Spent(), num_tokens=2 * limit)
+        with pytest.raises(UserError, match=f"beyond {limit} its rotary frequencies depend"):
+            teacher.run({"input_ids": ids}, Spent(), num_tokens=2 * limit + 2)
 
 
 def test_samples_whose_frequencies_depend_on_earlier_ones_are_refused():

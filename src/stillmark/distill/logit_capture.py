@@ -21,6 +21,7 @@ import torch
 from safetensors.numpy import save as to_safetensors
 
 from stillmark.backends.kernels import faster_linears
+from stillmark.backends.rotary import steady_positions
 from stillmark.compute.flops import forward_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.distill.bit_codec import bits_for, pack_stream
@@ -212,11 +213,11 @@ def teacher_hidden_states(
 ) -> tuple[HiddenStates, OutputHead]:
     """A transformers causal language model as the source of a capture: eval mode, no gradient, by length."""
     teacher.eval()
-    backbone, device = teacher.base_model, teacher.device
+    backbone, device, steady = teacher.base_model, teacher.device, steady_positions(teacher)
 
     def hidden_states(sequences: Sequence[TokenSequence]) -> torch.Tensor:
         found: dict[int, torch.Tensor] = {}
-        for members, width in batches_by_length(sequences, tokens_per_batch):
+        for members, width in batches_by_length(sequences, tokens_per_batch, steady):
             ids_BT = torch.zeros(len(members), width, dtype=torch.long)
             for row, index in enumerate(members):
                 ids_BT[row, : len(sequences[index].token_ids)] = torch.tensor(sequences[index].token_ids)
@@ -232,15 +233,16 @@ def teacher_hidden_states(
 
 
 def batches_by_length(
-    sequences: Sequence[TokenSequence], tokens_per_batch: int
+    sequences: Sequence[TokenSequence], tokens_per_batch: int, steady: int | None
 ) -> Iterator[tuple[list[int], int]]:
     """(places of the sequences, padded length) of each batch: ascending lengths whose padded size stays within the
-    budget (one sequence may exceed it).
+    budget (one sequence may exceed it). One that is longer than `steady` is by itself: see `backends/rotary.py`.
     """
     members: list[int] = []
     lengths = [len(sequence.token_ids) for sequence in sequences]
     for index in sorted(range(len(sequences)), key=lambda place: lengths[place]):
-        if members and (len(members) + 1) * lengths[index] > tokens_per_batch:
+        is_full = (len(members) + 1) * lengths[index] > tokens_per_batch
+        if members and (is_full or (steady is not None and lengths[index] > steady)):
             yield members, lengths[members[-1]]
             members = []
         members.append(index)
@@ -255,15 +257,17 @@ def capture_flops(
     *,
     vocab_size: int | None = None,
     tokens_per_batch: int = TOKENS_PER_BATCH,
+    steady: int | None = None,
 ) -> int:
     """FLOPs of a whole capture by `teacher_hidden_states`: every position that is run, padding included.
 
-    `shape` is the teacher's; a capture that was cut off runs what was lost of its last chunk beside this.
+    `shape` is the teacher's, `steady` its `rotary.steady_positions`; a capture that was cut off runs what was lost of
+    its last chunk beside this.
     """
     rows = shape.head.outputs if vocab_size is None else vocab_size
     num_scored = sum(sequence.num_loss_tokens for sequence in data)
     flops = 2 * num_scored * rows * shape.head.inputs
     for first, stop in chunk_ranges(data, settings.rows_per_chunk):
-        for members, width in batches_by_length(data[first:stop], tokens_per_batch):
+        for members, width in batches_by_length(data[first:stop], tokens_per_batch, steady):
             flops += len(members) * forward_flops(shape, tokens=width, scored_tokens=0)
     return flops

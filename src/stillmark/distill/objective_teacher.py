@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from stillmark.backends.kernels import faster_linears, is_onednn_faster
+from stillmark.backends.rotary import lasting_positions, steady_positions
 from stillmark.compute.flops import forward_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.distill.cached_losses import CachedTargets
@@ -51,16 +52,36 @@ class LiveTeacher:
         """
         if self.model.training:
             raise RuntimeError("the teacher was set to training mode: its dropout would be at random")
+        num_rows, width = inputs["input_ids"].shape
+        self._require_own_frequencies(num_rows, width)
         clock = teacher_clock(spent, inputs["input_ids"].device)
         with clock, torch.inference_mode(), faster_linears(self.model):
             output = causal_lm(self.model).base_model(
                 **inputs, use_cache=False, output_hidden_states=with_layers
             )
-        num_rows, width = inputs["input_ids"].shape
         spent.teacher_flops += batch_flops(forward_flops, self.executed, num_rows, width, 0)
         spent.teacher_tokens += num_tokens
         spent.teacher_positions += num_rows * width
         return output.last_hidden_state, output.hidden_states if with_layers else None
+
+    def _require_own_frequencies(self, num_rows: int, width: int) -> None:
+        """A row whose rotary frequencies others decide is refused: those in a teacher's own tokens (`uld`) are cut into
+        batches by the student's, in which `packing.SampleBatches` keeps no such rows together.
+        """
+        steady, lasting = self._rotary_limits
+        limit = (
+            lasting if num_rows == 1 else min((n for n in (steady, lasting) if n is not None), default=None)
+        )
+        if limit is not None and width > limit:
+            raise UserError(
+                f"{type(self.model).__name__}: the teacher reads {width} positions beside or after other samples, and "
+                f"beyond {limit} its rotary frequencies depend on those",
+                "lower `context_tokens`",
+            )
+
+    @cached_property
+    def _rotary_limits(self) -> tuple[int | None, int | None]:
+        return steady_positions(self.model), lasting_positions(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)

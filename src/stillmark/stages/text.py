@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stillmark.backends.rotary import steady_positions
 from stillmark.compute.flops import forward_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.compute.stretch import Stretch
@@ -112,7 +113,8 @@ def read_training(
         identity=cache_identity_of(job.needs[0], plan, store, job.arm), settings=settings, vocab_size=vocab_size,
     )  # fmt: skip
     shape = executed_shape(teacher, plan.shape(job.arm))
-    return capture_flops(shape, sequences, settings, vocab_size=vocab_size), sequences
+    steady = steady_positions(teacher)
+    return capture_flops(shape, sequences, settings, vocab_size=vocab_size, steady=steady), sequences
 
 
 def read_held_out(
