@@ -151,6 +151,7 @@ def test_the_picture_has_a_panel_of_accuracy_with_the_other_models_levels(store)
     assert levels == {"teacher": 36 / NUM_ITEMS, "proprietary": 38 / NUM_ITEMS}
     svg = text_picture_files(conclusion)["curve.svg"].decode()
     assert all(f">{text}</text>" in svg for text in ("accuracy on gsm8k", "proprietary", "bits per byte"))
+    assert all(svg.count(f">{arm}</text>") == 1 for arm in ("teacher", "distilled", "distilled-control"))
 
 
 def test_the_chart_shows_accuracy_over_compute_with_other_models_as_levels(folder, tmp_path):

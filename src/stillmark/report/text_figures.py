@@ -26,11 +26,10 @@ def text_chart(conclusion: Mapping[str, Any]) -> alt.HConcatChart | alt.VConcatC
         return None
     rows = [measures[start : start + PANELS_A_ROW] for start in range(0, len(measures), PANELS_A_ROW)]
     panels = [
-        alt.hconcat(
-            *(panel(conclusion, styles, m, titles[m], has_legend=m == rows[0][-1]) for m in row), spacing=30
-        )
+        alone(alt.hconcat(
+            *(panel(conclusion, styles, m, titles[m], has_legend=m == rows[0][-1]) for m in row), spacing=30))
         for row in rows
-    ]
+    ]  # fmt: skip
     seeds, better = len(conclusion["seeds"]), "less is better" + (", of accuracy more" if accuracies else "")
     heading = alt.TitleParams(
         text=f"{conclusion['name']}: held-out text{' and benchmarks' * bool(accuracies)} against training compute",
@@ -39,9 +38,7 @@ def text_chart(conclusion: Mapping[str, Any]) -> alt.HConcatChart | alt.VConcatC
         fontSize=16, subtitleFontSize=12.5, subtitleColor=MUTED, offset=12,
     )  # fmt: skip
     return (
-        (panels[0] if len(panels) == 1 else alt.vconcat(*panels, spacing=30))
-        .resolve_scale(color="independent", shape="independent")  # shared ones would take the panels' missing legends
-        .resolve_legend(color="independent", shape="independent")
+        (panels[0] if len(panels) == 1 else alone(alt.vconcat(*panels, spacing=30)))
         .properties(title=heading, background="#ffffff", padding=14)
         .configure(font=FONT)
         .configure_view(stroke=None)
@@ -50,6 +47,12 @@ def text_chart(conclusion: Mapping[str, Any]) -> alt.HConcatChart | alt.VConcatC
         .configure_legend(labelFontSize=12.5, labelColor=INK, title=None, symbolSize=80, symbolOpacity=1)
         .configure_title(anchor="start", color=INK)
     )  # fmt: skip
+
+
+def alone(chart: Any) -> Any:
+    """The chart, none of whose panels shares a legend: shared ones would take other panels' missing ones."""
+    independent = {"color": "independent", "shape": "independent"}
+    return chart.resolve_scale(**independent).resolve_legend(**independent)
 
 
 def points_of(conclusion: Mapping[str, Any], measure: str) -> list[dict[str, Any]]:
