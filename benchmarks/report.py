@@ -28,10 +28,10 @@ from pathlib import Path
 from benchmarks.page_opening import opening_seconds, stated
 
 from stillmark.compute.flops import generate_flops
+from stillmark.marks import marks_of
 from stillmark.plan import Job, Plan
 from stillmark.provenance import provenance
 from stillmark.records import CheckpointRecord, LedgerEntry, Method, Outcome, SampleRecord, Store
-from stillmark.sizes import checkpoint_flops
 from stillmark.study import study_from_text
 from stillmark.tasks import Sample
 
@@ -195,8 +195,8 @@ def add_cost(job: Job, plan: Plan, store: Store, made: list[SampleRecord]) -> No
 
 def add_training(job: Job, plan: Plan, store: Store) -> None:
     before = 0
-    for index, flops in enumerate(checkpoint_flops(plan.study.arms[job.arm].recipe)):
-        own = int(flops * (1 + 0.01 * job.seed))
+    for index, flops in enumerate(marks_of(job, plan, store).amounts):
+        own = math.ceil(flops * (1 + 0.01 * job.seed))
         store.add(ledger_entry(job, "train", index, own - before))
         store.add(
             CheckpointRecord(

@@ -1,4 +1,4 @@
-"""Matched budgets in closed form, and where each kind of control comes from."""
+"""Predicted budgets of controls in closed form, and where each kind of control comes from."""
 
 import math
 
@@ -75,7 +75,11 @@ def test_a_control_has_no_teacher_and_the_same_start_and_seeds():
     control = plan.study.arms["student-control"]
     assert (control.kind, control.teacher, control.recipe.loss) == ("vanilla", None, "cross_entropy")
     assert ("student-control", 0) in plan.train_keys
-    assert not plan.jobs[plan.train_keys["student-control", 0]].needs
+    student = "student", 0
+    needs = plan.jobs[
+        plan.train_keys["student-control", 0]
+    ].needs  # nothing of the teacher's but what is counted
+    assert set(needs) == {plan.train_keys[student], plan.generate_keys[student]}
 
 
 def test_a_generation_is_told_every_setting_of_its_traces_defaults_too():

@@ -1,4 +1,4 @@
-"""What a plan predicts, and so gives a control, against what training was counted to take, recipe by recipe."""
+"""What a plan predicts, and what a control is given, against what training was counted to take, recipe by recipe."""
 
 from pathlib import Path
 
@@ -55,14 +55,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_control_takes_what_its_match_says(run: Path, name: str):
     store, plan = opened(run)
     key, control = (plan.train_keys[arm, 0] for arm in (name, f"{name}-control"))
-    steps = {job: store.checkpoints(job)[-1].step for job in (key, control)}
-    if MATCHES.get(name):
-        assert steps[control] == pytest.approx(steps[key], abs=1)  # the documents' last windows are shorter
+    mine, other = (store.checkpoints(job)[-1] for job in (key, control))
+    if MATCHES.get(name) == "steps":
+        assert other.step == mine.step
+        return
+    if MATCHES.get(name) == "tokens":
+        assert 0 <= other.tokens - mine.tokens < 24  # of a step of one window
         return
     counted = {job: sum(entry.flops for entry in store.ledger(job)) for job in (key, control)}
     if capture := plan.capture_keys.get((name, 0)):
         counted[key] += sum(entry.flops for entry in store.ledger(capture))
-    assert counted[control] == pytest.approx(counted[key], abs=2 * counted[control] / steps[control])
+    assert (
+        0 <= counted[control] - counted[key] < 1.2 * counted[control] / other.step
+    )  # windows are not all of a length
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -37,6 +37,19 @@ arms:
     model: small
     teacher: teacher
     recipe: {<<: *base, train_flops: 5e8, text: traces, loss: forward_kl, traces: {prompts: 150, max_new_tokens: 24}}
+    control: {match: compute_with_teacher, text: answers}
+  by-tokens:
+    kind: distilled
+    model: small
+    teacher: teacher
+    recipe: {<<: *base, train_flops: 5e8, text: traces, traces: {prompts: 150, max_new_tokens: 24}}
+    control: {match: tokens}
+  by-steps:
+    kind: distilled
+    model: small
+    teacher: teacher
+    recipe: {<<: *base, train_flops: 4e8, text: traces, traces: {prompts: 150, max_new_tokens: 24}}
+    control: {match: steps}
 """
 PARTS = {
     "train": ("train_flops", "tokens", "train_seconds"),
@@ -122,8 +135,30 @@ def test_the_plan_predicts_what_is_counted_writing_included(run: tuple[Store, Pl
         entry.flops for entry in store.ledger(plan.train_keys["own", 0]) if entry.part == "generate_student"
     )
     assert plan.sizes.own_text_flops("own") == pytest.approx(written, rel=0.25)
-    spent = [
-        sum(entry.flops for entry in store.ledger(plan.train_keys[arm, 0]) if entry.part != "teacher_forward")
-        for arm in ("own", "own-control")
-    ]
-    assert spent[1] == pytest.approx(spent[0], rel=0.1)  # matched on the student's compute
+
+
+@pytest.mark.parametrize("student", ["own", "traces"])
+def test_a_control_takes_the_compute_that_was_counted(run: tuple[Store, Plan, dict[str, Kept]], student: str):
+    """Between its last step but one and its last, whatever the teacher's and the student's own replies took."""
+    store, plan, reports = run
+    entries = store.ledger(plan.train_keys[student, 0])
+    counted = sum(entry.flops for entry in entries if student != "own" or entry.part != "teacher_forward")
+    if student == "traces":
+        counted += sum(entry.flops for entry in store.ledger(plan.generate_keys[student, 0]))
+    control = f"{student}-control"
+    spent = sum(entry.flops for entry in store.ledger(plan.train_keys[control, 0]))
+    assert 0 <= spent - counted < reports[control][-1].train_flops
+
+
+@pytest.mark.parametrize(("unit", "student"), [("tokens", "by-tokens"), ("step", "by-steps")])
+def test_a_control_has_the_tokens_or_steps_of_its_student_at_each_checkpoint(
+    run: tuple[Store, Plan, dict[str, Kept]], unit: str, student: str
+):
+    store, plan, reports = run
+    mine, others = (
+        [getattr(row, unit) for row in store.checkpoints(plan.train_keys[arm, 0])]
+        for arm in (student, f"{student}-control")
+    )
+    most = max(step.tokens for step in reports[f"{student}-control"]) if unit == "tokens" else 1
+    assert len(mine) == 2
+    assert all(0 <= other - own < most for own, other in zip(mine, others, strict=True))

@@ -121,7 +121,7 @@ def test_bytes_before_each_character():
 
 
 def test_the_control_spends_what_student_and_teacher_did(text_run: Path):
-    """To within one step and the samples' lengths: budgets are in counted FLOPs."""
+    """To within one step, as counted."""
     store, plan = opened(text_run)
 
     def spent(arm: str, *parts: str) -> int:
@@ -129,12 +129,12 @@ def test_the_control_spends_what_student_and_teacher_did(text_run: Path):
         return sum(entry.flops for entry in entries if entry.part in parts)
 
     shape, sample = plan.shape("live"), plan.sizes.sample("live")
-    step = 2 * train_flops(shape, tokens=32, scored_tokens=32)
+    step = 2 * train_flops(shape, tokens=32, scored_tokens=32)  # at most
     both, control = spent("live", "train", "teacher_forward"), spent("live-control", "train")
     assert plan.study.arms["live-control"].recipe.train_flops == 6e7 + plan.sizes.teacher_forward_flops(
         "live"
     )
-    assert abs(both - control) < 2 * step + 0.15 * both
+    assert 0 <= control - both < step
     assert sample.scored <= sample.read <= 32
 
 

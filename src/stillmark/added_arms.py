@@ -1,7 +1,7 @@
 """The arms that a plan adds to those of a study: vanilla controls, and quantised variants."""
 
 from stillmark.sizes import Sizes
-from stillmark.study.schema import Arm, QuantisedArm, Study
+from stillmark.study.schema import Arm, ControlArm, QuantisedArm, Study
 
 
 def with_controls(study: Study) -> Study:
@@ -25,14 +25,14 @@ def with_variants(study: Study) -> Study:
     for name, arm in study.arms.items():
         arms[name] = arm
         for format in arm.quantise:
-            plain = arm.model_dump(exclude={"quantise", "control"})
+            plain = arm.model_dump(include=Arm.model_fields.keys() - {"quantise", "control"})
             variant = QuantisedArm.model_validate({**plain, "parent": name, "format": format})
             arms[f"{name}-{format}"] = variant
     return study.model_copy(update={"arms": arms})
 
 
-def control_of(name: str, arm: Arm, sizes: Sizes) -> Arm:
-    """The vanilla arm beside a distilled one, within the budget that its `match` allows."""
+def control_of(name: str, arm: Arm, sizes: Sizes) -> ControlArm:
+    """The vanilla arm beside a distilled one, with the budget that its `match` is predicted to allow."""
     assert arm.control is not None, name
     recipe = arm.training
     text = arm.control.text or ("solutions" if recipe.text == "traces" else recipe.text)
@@ -43,7 +43,10 @@ def control_of(name: str, arm: Arm, sizes: Sizes) -> Arm:
     if arm.control.learning_rate:
         untaught["learning_rate"] = arm.control.learning_rate
     plain = recipe.model_copy(update=untaught)
-    control = arm.model_copy(update={"kind": "vanilla", "teacher": None, "control": None, "recipe": plain})
+    control = ControlArm.model_validate(
+        {**arm.model_dump(), "kind": "vanilla", "teacher": None, "control": None, "recipe": plain,
+         "student": name, "match": arm.control.match}
+    )  # fmt: skip
     budget = recipe.train_flops
     if arm.control.match in ("tokens", "steps"):
         beside = Sizes(sizes.study.model_copy(update={"arms": {**sizes.study.arms, name: control}}))

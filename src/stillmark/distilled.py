@@ -116,8 +116,9 @@ def budgeted_study(request: DistillRequest, epochs: float) -> Study:
     sizes = Sizes(unbudgeted)
     num_sequences = resolved(unbudgeted, "student").train_sequences
     sample_flops = float(sizes.sample_flops("student"))
-    study = distill_study(request, train_flops=epochs * num_sequences * sample_flops)
-    if checkpoint_flops(study.arms["student"].training)[0] < request.batch_samples * sample_flops:
+    budget = epochs * num_sequences * sample_flops
+    study = distill_study(request, train_flops=budget)
+    if checkpoint_flops(study.arms["student"].training, budget)[0] < request.batch_samples * sample_flops:
         steps = epochs * num_sequences / request.batch_samples
         enough = 1.005 * epochs * MIN_STEPS / steps  # written with three digits, still no less
         raise UserError(

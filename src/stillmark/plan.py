@@ -24,7 +24,7 @@ from stillmark.profile_plan import (
 from stillmark.records import canonical
 from stillmark.sizes import Sizes, checkpoint_flops, compared, resolved
 from stillmark.study.profile import Profile
-from stillmark.study.schema import GivenModel, PrunedModel, QuantisedArm, Study, Text
+from stillmark.study.schema import ControlArm, GivenModel, PrunedModel, QuantisedArm, Study, Text
 
 METHOD_VERSION = 3  # of how stages are carried out: raised when code changes what a stage would record
 
@@ -82,12 +82,14 @@ class Plan:
 
     @cached_property
     def arms_in_order(self) -> list[str]:
-        """Each arm after its teacher and base."""
+        """Each arm after its teacher and base, a variant after what it is made from, a control after its student."""
         order: list[str] = []
 
         def visit(name: str) -> None:
             arm = self.study.arms[name]
-            for needed in (arm.teacher, arm.base, arm.parent if isinstance(arm, QuantisedArm) else None):
+            made_from = arm.parent if isinstance(arm, QuantisedArm) else None
+            beside = arm.student if isinstance(arm, ControlArm) else None
+            for needed in (arm.teacher, arm.base, made_from, beside):
                 if needed:
                     visit(needed)
             if name not in order:
@@ -136,7 +138,7 @@ class Plan:
             if arm.recipe is None or isinstance(arm, QuantisedArm):
                 continue
             step = self.sizes.sample_flops(name) * arm.recipe.batch_samples
-            first = checkpoint_flops(arm.recipe)[0]
+            first = checkpoint_flops(arm.recipe, arm.recipe.train_flops)[0]
             if arm.recipe.train_flops < step:
                 faults.append(
                     f"arms.{name}.recipe.train_flops: {arm.recipe.train_flops:.3g} is less than one step of "
@@ -200,6 +202,15 @@ class Plan:
             "seed": seed, "model": self.config(name), "recipe": said,
             "task": self.task_key(name), "teacher": bool(arm.teacher), "base": bool(arm.base),
         }  # fmt: skip
+        if isinstance(arm, ControlArm):
+            inputs["match"] = arm.match  # what it comes to is in the records of these
+            del said["train_flops"]
+            student = arm.student, seed
+            needs += [
+                keys[student]
+                for keys in (self.train_keys, self.generate_keys, self.capture_keys)
+                if student in keys
+            ]
         if self.study.is_compared(name):
             inputs["compared"] = compared(self.study, name).model_dump()
         if isinstance(spec, PrunedModel):

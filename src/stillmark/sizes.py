@@ -227,12 +227,11 @@ def recomputed(recipe: Recipe) -> Recompute:
     return Recompute.LAYERS_BUT_LAST_PRODUCT if recipe.gradient_checkpointing else Recompute.NONE
 
 
-def checkpoint_flops(recipe: Recipe) -> list[float]:
+def checkpoint_flops(recipe: Recipe, budget: float) -> tuple[float, ...]:
     """Train FLOPs at which checkpoints are written: evenly spaced in log-compute, the last at the budget."""
-    first = recipe.train_flops * recipe.first_checkpoint
     if recipe.checkpoints == 1:
-        return [recipe.train_flops]
-    return [float(x) for x in np.geomspace(first, recipe.train_flops, recipe.checkpoints)]
+        return (budget,)
+    return tuple(map(float, np.geomspace(budget * recipe.first_checkpoint, budget, recipe.checkpoints)))
 
 
 def resolved(study: Study, arm: str) -> ResolvedText:

@@ -1,5 +1,6 @@
 """A store as a run would leave it, filled without a model: replies that are right as often as one asks for."""
 
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from tests.paths import ROOT
 
 from stillmark.compute.flops import generate_flops
+from stillmark.marks import marks_of
 from stillmark.plan import Job, Plan
 from stillmark.records import (
     CheckpointRecord,
@@ -17,7 +19,6 @@ from stillmark.records import (
     Store,
     canonical,
 )
-from stillmark.sizes import checkpoint_flops
 from stillmark.study import study_from_text
 from stillmark.tasks import Sample, Task
 
@@ -109,10 +110,10 @@ def profile_records(key: str, arm: str, cap: int | None) -> list[ProfileRecord]:
 def train(job: Job, plan: Plan, store: Store) -> None:
     recipe = plan.study.arms[job.arm].recipe
     before = 0
-    for index, flops in enumerate(checkpoint_flops(recipe)):
-        store.add(entry(job, "train", index, int(flops) - before, 1000))
+    for index, flops in enumerate(map(math.ceil, marks_of(job, plan, store).amounts)):
+        store.add(entry(job, "train", index, flops - before, 1000))
         if recipe.loss != "cross_entropy":
-            store.add(entry(job, "teacher_forward", index, (int(flops) - before) // 2, 1000))
+            store.add(entry(job, "teacher_forward", index, (flops - before) // 2, 1000))
         store.add(
             CheckpointRecord(
                 job_key=job.key,
@@ -120,13 +121,13 @@ def train(job: Job, plan: Plan, store: Store) -> None:
                 step=index + 1,
                 samples_seen=8 * (index + 1),
                 tokens=1000 * (index + 1),
-                train_flops=int(flops),
+                train_flops=flops,
                 loss=1.0,
                 path=f"models/{job.key}/{index}",
                 sha256="0" * 64,
             )
         )
-        before = int(flops)
+        before = flops
 
 
 def reply(job: Job, plan: Plan, store: Store, accuracy: Accuracy) -> None:

@@ -107,13 +107,13 @@ class Training:
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=ADAM_BETAS)
 
-    def run(self, checkpoints: Sequence[float], first: int = 0) -> Iterator[int]:
-        """Trains to each number of train FLOPs in turn and yields its index, ready to be saved.
+    def run(self, checkpoints: Sequence[float], *, of: str = "train_flops", first: int = 0) -> Iterator[int]:
+        """Trains to each amount in turn of what `Spent` counts as `of`, and yields its index, ready to be saved.
 
         Those before `first` are saved already. A step that passes two marks is both checkpoints.
         """
         for index, until in enumerate(checkpoints[first:], start=first):
-            while self.spent.train_flops < until:
+            while getattr(self.spent, of) < until:
                 self.step()
             yield index
             self.spent.reset_segment()

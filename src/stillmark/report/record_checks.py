@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from stillmark.analysis.lineage import Lineage
 from stillmark.errors import UserError
+from stillmark.marks import marks_of
 from stillmark.plan import METHOD_VERSION, Job, Plan
-from stillmark.records import ItemRecord, SampleRecord, Store, canonical
+from stillmark.records import CheckpointRecord, ItemRecord, SampleRecord, Store, canonical
 from stillmark.report.checks import Check, checked, label
 from stillmark.report.run_checks import flops_fault
 from stillmark.report.text_checks import check_text
@@ -262,7 +263,7 @@ def with_hidden(check: Check, num_hidden: int) -> Check:
 
 
 def check_training(store: Store, lineage: Lineage) -> Check:
-    """A checkpoint's counts are the sums of the ledger up to it, and the last one keeps the budget."""
+    """A checkpoint's counts are the sums of the ledger up to it, and each is where the budget has it."""
     faults, num_checked = [], 0
     for (arm, seed), key in lineage.plan.train_keys.items():
         entries = [entry for entry in store.ledger(key) if entry.part == "train"]
@@ -277,6 +278,17 @@ def check_training(store: Store, lineage: Lineage) -> Check:
             if sums != (row.train_flops, row.tokens):
                 faults.append(f"train {arm} seed {seed} checkpoint {row.index}: {row.train_flops:,} FLOPs and "
                               f"{row.tokens:,} tokens, but the ledger sums to {sums[0]:,} and {sums[1]:,}")  # fmt: skip
-        if len(rows) != recipe.checkpoints or rows[-1].train_flops < recipe.train_flops * (1 - 1e-9) - 1:
+        if not keeps_budget(lineage, lineage.plan.jobs[key], rows):
             faults.append(f"train {arm} seed {seed}: not trained to the end of its budget")
     return checked("training's counts add up (its steps cannot be worked out again)", num_checked, faults)
+
+
+def keeps_budget(lineage: Lineage, job: Job, rows: list[CheckpointRecord]) -> bool:
+    """Whether a training has all its checkpoints, each at its mark or past it."""
+    try:
+        marks = marks_of(job, lineage.plan, lineage.store)
+    except UserError:  # a control's, whose student is not recorded whole
+        return False
+    if len(rows) != len(marks.amounts):
+        return False
+    return all(getattr(row, marks.unit) >= amount for row, amount in zip(rows, marks.amounts, strict=True))

@@ -17,12 +17,12 @@ from stillmark.distill.text import IGNORED, CorpusText, TaskText, TextPair, Text
 from stillmark.distill.trackers import TrainingLog, start_trackers
 from stillmark.distill.train import Training
 from stillmark.errors import UserError
+from stillmark.marks import marks_of
 from stillmark.models.build import build_model, save_model
 from stillmark.models.given import given_model
 from stillmark.models.prune import PrunedShape, prune
 from stillmark.plan import Job, Plan
 from stillmark.records import CheckpointRecord, LedgerEntry, Method, Store
-from stillmark.sizes import checkpoint_flops
 from stillmark.stages.adopt import device_name, final_model, model_folder, tokenizer_for
 from stillmark.stages.text import corpus_for, open_cache
 from stillmark.study.schema import GivenModel, PrunedModel
@@ -34,7 +34,7 @@ STATE_FILE = "training_state.safetensors"
 
 
 def train(job: Job, plan: Plan, store: Store, report: Any, processes: Processes) -> None:
-    """From random weights or the base's, to the budget, with a checkpoint at each of the recipe's marks.
+    """From random weights or the base's, to the budget, with a checkpoint at each of its marks.
 
     All `processes` call this, each with a store of its own: the first one's is the study's, and it writes the files.
     """
@@ -72,14 +72,15 @@ def train(job: Job, plan: Plan, store: Store, report: Any, processes: Processes)
     folder = model_folder(store, job.key)
     if done:
         training.load(folder / f"{done[-1].index}-{STATE_FILE}", recorded_counts(store, job.key, done[-1]))
-    checkpoints = training.run(checkpoint_flops(arm.training), first=len(done))
+    marks = marks_of(job, plan, store)
+    checkpoints = training.run(marks.amounts, of=marks.unit, first=len(done))
     while True:
         with stretch_of(processes) as stretch:
             index = next(checkpoints, None)
         if index is None:
             break
         record_checkpoint(job, training, index, folder, store, stretch)
-        report(training.spent.train_flops / arm.training.train_flops)
+        report(min(1.0, getattr(training.spent, marks.unit) / marks.amounts[-1]))
     if processes.is_first:
         (folder / f"{arm.training.checkpoints - 1}-{STATE_FILE}").unlink(missing_ok=True)
     if log is not None:

@@ -69,17 +69,20 @@ class Lora(Strict):
     target_modules: list[str] | None = None  # None: every linear layer but the output head
 
 
+Match = Literal["tokens", "steps", "compute", "compute_with_teacher"]
+
+
 class Control(Strict):
     """A vanilla arm beside a distilled one: same start, seeds and order of data, cross-entropy and no teacher.
 
-    match: what both may spend. `tokens` and `steps`: the same text, as often. `compute`: the student's own FLOPs, those
-    of training and of writing its own replies. `compute_with_teacher`: these and what the teacher's forward and writing
-    took beside them.
+    match: what both may spend, as counted of the student's run, seed by seed. `tokens` and `steps`: as many.
+    `compute`: the student's own FLOPs, those of training and of writing its own replies. `compute_with_teacher`: these
+    and what the teacher's forward and writing took beside them.
     text: what the control reads; None: what the student reads, or the reference solutions for teacher's traces.
     learning_rate: its own, since what is best for one loss need not be for another; None: the student's.
     """
 
-    match: Literal["tokens", "steps", "compute", "compute_with_teacher"]
+    match: Match
     text: Literal["answers", "solutions", "corpus"] | None = None
     learning_rate: Positive | None = None
 

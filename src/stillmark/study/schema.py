@@ -8,7 +8,7 @@ from stillmark.published.settings import PublishedSettings
 from stillmark.study.base import Count, Name, Strict
 from stillmark.study.benchmarks import Benchmarks
 from stillmark.study.profile import Profile
-from stillmark.study.recipe import Control, Recipe
+from stillmark.study.recipe import Control, Match, Recipe
 
 
 class ModelSpec(Strict):
@@ -160,6 +160,16 @@ class Arm(Strict):
     def evaluated(self) -> range:
         """The checkpoints that are evaluated, by number."""
         return range(self.checkpoints)
+
+
+class ControlArm(Arm):
+    """The vanilla arm that a distilled one's `control` asks for. A plan makes it (`added_arms.py`), no file.
+
+    Its recipe's `train_flops` is predicted; it trains to what its student was counted to have taken (`marks.py`).
+    """
+
+    student: str
+    match: Match
 
 
 class QuantisedArm(Arm):
