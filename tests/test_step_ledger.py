@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from stillmark import stages
+from stillmark.compute.flops import decode_flops
 from stillmark.distill.trackers import StepReport
 from stillmark.plan import Job, Plan
 from stillmark.records import Outcome, Store
@@ -135,6 +136,26 @@ def test_the_plan_predicts_what_is_counted_writing_included(run: tuple[Store, Pl
         entry.flops for entry in store.ledger(plan.train_keys["own", 0]) if entry.part == "generate_student"
     )
     assert plan.sizes.own_text_flops("own") == pytest.approx(written, rel=0.25)
+
+
+def test_the_plan_predicts_what_the_teacher_writes_of_a_prompt_together():
+    """Four traces of a prompt read it once, as the engine does; at temperature 0 they are one."""
+
+    def predicted(samples: int, temperature: float) -> int:
+        text = TEXT.replace("{prompts: 150, max_new", f"{{prompts: 150, samples_per_prompt: {samples}, "
+                            f"temperature: {temperature}, max_new")  # fmt: skip
+        study = study_from_text(text)
+        assert isinstance(study, Study)
+        return Plan(study).sizes.generation_flops("traces")
+
+    one, four = predicted(1, 1.0), predicted(4, 1.0)
+    plan = Plan(study_from_text(TEXT))  # type: ignore[arg-type]
+    lengths = plan.sizes.lengths["shuffled"]
+    decoding = 150 * decode_flops(
+        plan.shape("teacher"), prompt_tokens=lengths.prompt, new_tokens=lengths.response["solutions"]
+    )
+    assert four - one == 3 * decoding
+    assert predicted(4, 0.0) == one
 
 
 @pytest.mark.parametrize("student", ["own", "traces"])

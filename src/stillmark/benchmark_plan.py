@@ -8,7 +8,7 @@ from stillmark.compute.flops import forward_flops, generate_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.errors import UserError
 from stillmark.study.benchmarks import Benchmarks, FoundBenchmark, OtherModel
-from stillmark.study.schema import Arm, QuantisedArm, Study
+from stillmark.study.schema import Arm, ControlArm, QuantisedArm, Study
 from stillmark.tasks.thinking import DEFAULT_TAGS
 
 
@@ -54,8 +54,7 @@ def benchmarked_arms(study: Study, asked: Benchmarks) -> list[str]:
         arm = study.arms[name]
         if isinstance(arm, QuantisedArm):
             return is_asked(arm.parent)
-        student = name.removesuffix("-control")
-        return name in asked.arms or (student in asked.arms and study.arms[student].control is not None)
+        return name in asked.arms or (isinstance(arm, ControlArm) and arm.student in asked.arms)
 
     return [name for name in study.arms if not asked.arms or is_asked(name)]
 

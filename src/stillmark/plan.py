@@ -12,7 +12,7 @@ from typing import Any
 
 from stillmark.added_arms import with_controls, with_variants
 from stillmark.benchmark_plan import askings
-from stillmark.compute.flops import forward_flops, generate_flops
+from stillmark.compute.flops import forward_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.errors import UserError
 from stillmark.profile_plan import (
@@ -22,7 +22,7 @@ from stillmark.profile_plan import (
     refuse_impossible_profiles,
 )
 from stillmark.records import canonical
-from stillmark.sizes import Sizes, checkpoint_flops, compared, resolved
+from stillmark.sizes import Sizes, checkpoint_flops, compared, replies_flops, resolved
 from stillmark.study.profile import Profile
 from stillmark.study.schema import ControlArm, GivenModel, PrunedModel, QuantisedArm, Study, Text
 
@@ -262,7 +262,7 @@ class Plan:
             return
         lengths, new_tokens = self.sizes.lengths[task_name], self.sizes.response_tokens(name)
         num_samples = spec.test_samples if self.study.evaluate_on == "test" else spec.validation_samples
-        flops = num_samples * generate_flops(
+        flops = num_samples * replies_flops(
             self.shape(name), prompt_tokens=lengths.prompt, new_tokens=new_tokens
         )
         inputs |= {

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from stillmark.compute.backward import Lora, Recompute
-from stillmark.compute.flops import forward_flops, generate_flops, spared_prefill_flops, train_flops
+from stillmark.compute.flops import (
+    decode_flops,
+    forward_flops,
+    prefill_flops,
+    spared_prefill_flops,
+    train_flops,
+)
 from stillmark.compute.model_shape import ModelShape
 from stillmark.compute.shapes import shape_from_config
 from stillmark.configs import model_config, pruned_config, require_prunable
@@ -180,22 +186,20 @@ class Sizes:
         on_policy = self.study.arms[name].training.on_policy
         if on_policy is None:
             return 0
-        own, shape = self.own_sample(name), self.shape(name)
-        prompt_tokens = max(1, own.read - own.scored)
-        one = generate_flops(shape, prompt_tokens=prompt_tokens, new_tokens=own.scored)
-        one -= spared_prefill_flops(shape, prompt_tokens=prompt_tokens)
+        own = self.own_sample(name)
+        one = replies_flops(self.shape(name), prompt_tokens=own.read - own.scored, new_tokens=own.scored)
         return round(self.num_samples(name) * on_policy.fraction / on_policy.reuse * one)
 
     def generation_flops(self, name: str) -> int:
-        """What the writing of the arm's traces takes; 0 where it has none."""
+        """What the writing of the arm's traces takes, those of a prompt together; 0 where it has none."""
         arm = self.study.arms[name]
         if not arm.teacher or arm.training.traces is None:
             return 0
-        lengths = self.lengths[self.study.task_of(name)]
-        one = generate_flops(
-            self.shape(arm.teacher), prompt_tokens=lengths.prompt, new_tokens=lengths.response["solutions"]
-        )
-        return arm.training.traces.prompts * arm.training.traces.samples_per_prompt * one
+        lengths, traces = self.lengths[self.study.task_of(name)], arm.training.traces
+        return traces.prompts * replies_flops(
+            self.shape(arm.teacher), prompt_tokens=lengths.prompt, new_tokens=lengths.response["solutions"],
+            num_replies=traces.samples_per_prompt if traces.temperature else 1,
+        )  # fmt: skip
 
     def capture_flops(self, name: str) -> int:
         """What the writing of the arm's logit cache takes: the teacher reads the training text once; 0 without one."""
@@ -206,6 +210,14 @@ class Sizes:
         sample = self.sample(name)
         one = forward_flops(self.executed_shape(arm.teacher), tokens=sample.read, scored_tokens=sample.scored)
         return found.train_sequences * one
+
+
+def replies_flops(shape: ModelShape, *, prompt_tokens: int, new_tokens: int, num_replies: int = 1) -> int:
+    """What our engine takes to read a prompt, once, and to write replies; what prompts share is not known here."""
+    prompt_tokens = max(1, prompt_tokens)
+    prompt = prefill_flops(shape, prompt_tokens=prompt_tokens)
+    prompt -= spared_prefill_flops(shape, prompt_tokens=prompt_tokens)
+    return prompt + num_replies * decode_flops(shape, prompt_tokens=prompt_tokens, new_tokens=new_tokens)
 
 
 def adapters(recipe: Recipe, shape: ModelShape) -> Lora | None:

@@ -20,7 +20,7 @@ from stillmark.analysis.text_pairs import pair_rows, training_tokens
 from stillmark.analysis.text_scores import COMPARED, MEASURES, TextResult, estimate_row, text_result
 from stillmark.analysis.training_rows import training_rows
 from stillmark.compute.ledger import BOUNDARY_WORDS, PARTS_WITHIN, Boundary, Part
-from stillmark.study.schema import Arm, GivenModel, PrunedModel, QuantisedArm, Text
+from stillmark.study.schema import Arm, ControlArm, GivenModel, PrunedModel, QuantisedArm, Text
 
 
 def conclude_text(lineage: Lineage) -> dict[str, Any]:
@@ -58,11 +58,13 @@ def conclude_text(lineage: Lineage) -> dict[str, Any]:
 
 
 def role_of(lineage: Lineage, arm: str, pairs: list[dict[str, Any]]) -> str:
-    if isinstance(lineage.study.arms[arm], QuantisedArm):
+    spec = lineage.study.arms[arm]
+    if isinstance(spec, QuantisedArm):
         return "quantised"
-    if any(pair["other"] == arm and pair["role"] == "control" for pair in pairs) or arm.endswith("-control"):
+    is_held_against = any(pair["other"] == arm and pair["role"] == "control" for pair in pairs)
+    if isinstance(spec, ControlArm) or is_held_against:
         return "control"
-    return {"distilled": "student", "teacher": "teacher"}.get(lineage.study.arms[arm].kind, "vanilla")
+    return {"distilled": "student", "teacher": "teacher"}.get(spec.kind, "vanilla")
 
 
 def task_row(lineage: Lineage, name: str, results: Mapping[str, TextResult]) -> dict[str, Any]:
