@@ -53,6 +53,29 @@ def test_log_probabilities_come_back_within_half_a_step_and_sum_to_one():
     )
 
 
+def test_one_token_far_below_leaves_the_likely_ones_as_near():
+    """A masked token among those kept, as where k is all that a mask allows and more."""
+    logits = np.random.default_rng(0).normal(size=(50, 32)).astype(np.float32)
+    logits[:, 30:] = -1e4
+    logq = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    codec = TopKCodec(k=32, vocab_size=64)
+    ids = np.tile(np.arange(32), (50, 1))
+    _, got, tail = codec.decode(codec.encode(ids, logq, np.full(50, -np.inf, dtype=np.float32)))
+    assert (np.exp(got[:, 30:]) < 1e-17).all()
+    assert (np.exp(tail) == 0).all()
+    assert (np.abs(np.exp(got) - np.exp(logq)).sum(1) / 2 < 0.02).all()
+    kl = (np.exp(logq) * np.where(logq > -100, logq - got, 0)).sum(1)
+    assert kl.mean() < 1e-4
+
+
+def test_no_rows_take_no_bytes():
+    codec = TopKCodec(k=4, vocab_size=9)
+    empty = np.zeros((0, 4))
+    rows = codec.encode(empty.astype(np.int64), empty.astype(np.float32), np.zeros(0, dtype=np.float32))
+    assert rows.shape == (0, codec.num_bytes)
+    assert [part.shape for part in codec.decode(rows)] == [(0, 4), (0, 4), (0,)]
+
+
 def test_the_whole_vocabulary_leaves_an_empty_tail():
     codec = TopKCodec(k=4, vocab_size=4)
     logq = np.log(np.array([[0.1, 0.2, 0.3, 0.4]], dtype=np.float32))

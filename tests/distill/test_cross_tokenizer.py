@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from stillmark.distill import fused as machinery
@@ -93,6 +93,18 @@ def test_characters_that_a_normaliser_joins_are_read_together(vocab_size):
     read = {ends[mine] for mine, _ in places}
     assert {5, len(text)} <= read  # after the accent, not before it
     assert not {4, 18, 19, 21, 22} & read
+
+
+@pytest.mark.parametrize("add_prefix_space", [False, True])
+@pytest.mark.parametrize("text", [" ", "  x", "     x", "\n  x", "x  y ", "    return 1"])
+def test_spaces_that_offsets_leave_out_are_read(text, add_prefix_space):
+    """Against what each token decodes to; both settings of the post-processor that trims offsets (RoBERTa's, Llama 3's)."""
+    tokenizer = byte_level("     x = 1\n    return 1", vocab_size=270)
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(
+        trim_offsets=True, add_prefix_space=add_prefix_space
+    )
+    ids, ends = token_ends(tokenizer, text)
+    assert ends == [len(tokenizer.decode(ids[: n + 1])) for n in range(len(ids))]
 
 
 def test_a_mark_put_before_the_text_has_read_nothing_of_it():

@@ -68,6 +68,20 @@ def test_any_sequences_come_back_in_the_order_asked(tmp_path):
     assert cache.num_rows == sum(sequence.num_loss_tokens for sequence in sequences())
 
 
+@pytest.mark.parametrize("settings", [TOP_K, SAMPLES], ids=["top_k", "samples"])
+def test_no_sequences_have_no_rows(tmp_path, settings):
+    """A process of several that has fewer micro-batches than the others reads for none; a chunk may have no loss."""
+    capture(tmp_path, replace(settings, rows_per_chunk=3))
+    cache = LogitCache(tmp_path, IDENTITY)
+    got = cache.targets([])
+    assert len(got) == 0
+    assert got.ids_LK.shape[0] == 0
+    assert len(cache.targets([7])) == 0  # it has no loss position
+    assert [len(cache.targets([index])) for index in (6, 8)] == [
+        sequences()[index].num_loss_tokens for index in (6, 8)
+    ]
+
+
 def test_samples_come_back_with_shares_near_the_teachers_probabilities(tmp_path):
     capture(tmp_path, replace(SAMPLES, k=255))
     cache = LogitCache(tmp_path, IDENTITY)

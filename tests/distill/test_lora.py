@@ -7,8 +7,11 @@ import pytest
 import torch
 from tests.distill.small_training import TOKENIZER, flop_counter, training
 
+from stillmark.compute.shapes import shape_from_config
+from stillmark.distill.lora import add_lora, counted_lora, merged_weights
 from stillmark.errors import UserError
-from stillmark.models.build import load_model, save_model
+from stillmark.models.build import build_model, load_model, save_model
+from stillmark.study.recipe import Lora
 
 pytest.importorskip("peft")
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -48,6 +51,23 @@ def test_only_adapters_are_trained_and_what_is_kept_is_plain_and_merged(tmp_path
     with torch.no_grad():
         torch.testing.assert_close(kept(ids).logits, run.model(ids).logits, rtol=1e-5, atol=1e-6)
         assert (kept(ids).logits - plain(ids).logits).abs().max() > 1e-3
+
+
+def test_gpt2s_linear_layers_are_found_counted_and_merged():
+    """They are transformers' Conv1D, with the weight the other way round."""
+    config = {"model_type": "gpt2", "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64, "vocab_size": 50,
+              "bos_token_id": 0, "eos_token_id": 1,
+              "attn_implementation": "eager"}  # fmt: skip
+    model, plain = build_model(config, 0).eval(), build_model(config, 0).eval()
+    add_lora(model, Lora(rank=3), seed=0)
+    counted_lora(model, shape_from_config(config), 3)  # raises where the formula counts something else
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for weight in trained.values():
+        weight.data.normal_(std=0.3)
+    ids = torch.arange(10).view(1, 10)
+    with torch.no_grad():
+        plain.load_state_dict(merged_weights(model, trained), strict=False)
+        torch.testing.assert_close(plain(ids).logits, model(ids).logits, rtol=1e-5, atol=1e-5)
 
 
 def test_the_seed_draws_the_adapters():

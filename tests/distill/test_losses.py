@@ -9,7 +9,7 @@ from tests.paths import SHARED
 from torch.nn import functional
 
 from stillmark.distill import fused as machinery
-from stillmark.distill.divergence import KINDS, divergence
+from stillmark.distill.divergence import KINDS, divergence, value_and_gradient
 from stillmark.distill.losses import DivergenceSettings, OutputHead, fused_cross_entropy, fused_divergence
 
 SETTINGS = [
@@ -201,6 +201,22 @@ def test_float32_and_bfloat16_are_near_float64(kind, with_onednn, monkeypatch):
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 1.5e-2)):
         for got, wanted in zip(gradients[dtype], gradients[torch.float64], strict=True):
             assert (got - wanted).norm() < tolerance * wanted.norm()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_is_near_float64_for_large_and_peaked_logits(kind):
+    """Logits far from 0, all alike, as some models have them, and a mixture that is nearly one of its sides."""
+    g = torch.Generator().manual_seed(0)
+    for offset, scale, alpha in ((1e4, 3.0, 0.1), (50.0, 1e4, 0.99), (-200.0, 1.0, 0.5)):
+        settings = DivergenceSettings(kind=kind, alpha=alpha)
+        student = torch.randn(40, 100, generator=g) * scale + offset
+        teacher = torch.randn(40, 100, generator=g) * scale
+        exact = student.double().requires_grad_()
+        value = divergence(settings, exact, teacher.double())
+        value.sum().backward()
+        got = value_and_gradient(settings, student, teacher)
+        torch.testing.assert_close(got.double(), value, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(student.double(), exact.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_autocast_takes_its_dtype():

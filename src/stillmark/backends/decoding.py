@@ -77,6 +77,7 @@ class Decoder:
     sampling: Sampling
     rule: StopRule
     limits: DecodeLimits
+    num_tokens: int | None = None  # ids that may be written, from 0 on; None: all
     cache: RowCache = field(default_factory=RowCache)
     active: list[Row] = field(default_factory=list)
     waiting: list[Row] = field(default_factory=list)  # with nothing of their own in the cache yet
@@ -193,7 +194,8 @@ class Decoder:
                     )
                     logit_rows.append(row_of_logits[id(node)])
                     row_nodes.append(node)
-        chosen = next_tokens(logits[logit_rows], self.sampling, [row.stream for row in rows])
+        logits = logits[logit_rows, : self.num_tokens]
+        chosen = next_tokens(logits, self.sampling, [row.stream for row in rows])
         kept = [
             i for i, (row, token) in enumerate(zip(rows, chosen, strict=True)) if not self._take(row, token)
         ]
@@ -257,7 +259,7 @@ class Decoder:
             range(len(self.active)),
             plan,
         )
-        chosen = next_tokens(logits, self.sampling, [row.stream for row in self.active])
+        chosen = next_tokens(logits[:, : self.num_tokens], self.sampling, [row.stream for row in self.active])
         done = []
         for slot, (row, token) in enumerate(zip(self.active, chosen, strict=True)):
             row.own_length += 1

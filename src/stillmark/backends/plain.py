@@ -32,12 +32,12 @@ class PlainWays:
 class ChosenToken(LogitsProcessor):  # type: ignore[misc]
     """Our own choice of the next token, as logits that leave `generate`'s greedy search no other."""
 
-    def __init__(self, sampling: Sampling, streams: Sequence[UniformStream]) -> None:
-        self._sampling = sampling
-        self._streams = streams
+    def __init__(self, sampling: Sampling, streams: Sequence[UniformStream], num_tokens: int | None) -> None:
+        self._sampling, self._streams, self._num_tokens = sampling, streams, num_tokens
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        chosen = torch.tensor(next_tokens(scores, self._sampling, self._streams), device=scores.device)
+        tokens = next_tokens(scores[:, : self._num_tokens], self._sampling, self._streams)
+        chosen = torch.tensor(tokens, device=scores.device)
         return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
 
 
@@ -56,9 +56,15 @@ class RowStops(StoppingCriteria):  # type: ignore[misc]
 
 
 def plain_generate(
-    model: Any, prompts: Sequence[PromptRows], sampling: Sampling, rule: StopRule, ways: PlainWays
+    model: Any,
+    prompts: Sequence[PromptRows],
+    sampling: Sampling,
+    rule: StopRule,
+    ways: PlainWays,
+    num_tokens: int | None = None,
 ) -> tuple[list[list[Written]], Work]:
-    """Continue each prompt's rows. Prompts of one batch are of one length, so that nothing is padded.
+    """Continue each prompt's rows with ids below `num_tokens` (None: any). Prompts of one batch are of one length, so
+    that nothing is padded.
 
     A row that is finished is fed on until its batch is: that is work too.
     """
@@ -71,6 +77,7 @@ def plain_generate(
         for start in range(0, len(rows), ways.max_rows):
             batch = rows[start : start + ways.max_rows]
             inputs = torch.tensor([prompts[index].ids for index, _ in batch], device=model.device)
+            streams = [prompts[index].streams[sample] for index, sample in batch]
             begun = time.perf_counter()
             output = model.generate(
                 inputs,
@@ -81,7 +88,7 @@ def plain_generate(
                 use_cache=ways.uses_cache,
                 eos_token_id=None,
                 pad_token_id=0,
-                logits_processor=[ChosenToken(sampling, [prompts[i].streams[sample] for i, sample in batch])],
+                logits_processor=[ChosenToken(sampling, streams, num_tokens)],
                 stopping_criteria=[RowStops(rule, length, len(batch))],
             )
             each = (time.perf_counter() - begun) / len(batch)

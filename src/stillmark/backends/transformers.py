@@ -42,7 +42,8 @@ PAIRS_PER_UNIT_OF_WIDTH = 3
 
 
 class TransformersBackend:
-    """One loaded model. `max_batch_tokens` is how many token positions one forward pass may hold.
+    """One loaded model. `max_batch_tokens` is how many token positions one forward pass may hold; `num_tokens` keeps it
+    from writing rows of its head from that id on, which stand for no token.
 
     `path`: "packed" or "plain" forces one way; "auto" tries packed rows against the model's plain forward
     pass once, and uses them if they agree.
@@ -57,12 +58,13 @@ class TransformersBackend:
         max_batch_tokens: int | None = None,
         max_rows: int = MAX_ROWS,
         path: Literal["auto", "packed", "plain"] = "auto",
+        num_tokens: int | None = None,
     ) -> None:
         self.model = model.to(device).eval()
         self.tokenizer = tokenizer
         kind = torch.device(device).type
         self.max_batch_tokens = max_batch_tokens or DEFAULT_BATCH_TOKENS.get(kind, 1024)
-        self.max_rows = max_rows
+        self.max_rows, self.num_tokens = max_rows, num_tokens
         self.codec = TextCodec(tokenizer)
         window = getattr(model.config, "max_position_embeddings", None)
         self.window_tokens: int | None = int(window) if window else None
@@ -199,7 +201,7 @@ class TransformersBackend:
     def _write_plainly(
         self, asked: Sequence[PromptRows], sampling: Sampling, rule: StopRule
     ) -> list[list[Written]]:
-        written, work = plain_generate(self.model, asked, sampling, rule, self._plain_ways)
+        written, work = plain_generate(self.model, asked, sampling, rule, self._plain_ways, self.num_tokens)
         self.work += work
         return written
 
@@ -218,7 +220,10 @@ class TransformersBackend:
             row_bytes=self._row_bytes(),
         )
         before = self._packed.work
-        decoder = Decoder(packed=self._packed, prompts=asked, sampling=sampling, rule=rule, limits=limits)
+        decoder = Decoder(
+            packed=self._packed, prompts=asked, sampling=sampling, rule=rule, limits=limits,
+            num_tokens=self.num_tokens,
+        )  # fmt: skip
         written = decoder.run()
         self.work += self._packed.work - before
         return written

@@ -3,7 +3,7 @@
 Ids: a sorted set of k ids below V takes k * l + k + (V >> l) bits with l = floor(log2(V / k)) (Elias-Fano:
 the low l bits plain, the high bits as unary gaps): 50 bytes for k = 32 and V = 49,152, where ceil(log2 V)
 bits each take 64. Log-probabilities: linear between each row's highest and lowest, which are kept in
-float16.
+float16; one that is more than `REACH` below the highest is kept as if it were just so far below.
 
 Shape suffixes: N rows, K values of a row, B bytes.
 """
@@ -22,7 +22,7 @@ def pack_bits(values_NK: npt.NDArray[np.integer], bits: int) -> Bytes:
     """Each row's values in `bits` bits each, most significant first, rows padded to whole bytes."""
     shifts = np.arange(bits - 1, -1, -1, dtype=np.int64)
     spread = (values_NK[:, :, None].astype(np.int64) >> shifts) & 1
-    return np.packbits(spread.astype(np.uint8).reshape(len(values_NK), -1), axis=1)
+    return np.packbits(spread.astype(np.uint8).reshape(len(values_NK), values_NK.shape[1] * bits), axis=1)
 
 
 def unpack_bits(packed_NB: Bytes, count: int, bits: int) -> Integers:
@@ -124,7 +124,8 @@ class TopKCodec:
         order = np.argsort(ids_NK, axis=1)
         ids_NK = np.take_along_axis(ids_NK, order, axis=1)
         logq_NK = np.take_along_axis(logq_NK, order, axis=1)
-        floats = np.stack([logq_NK.max(1), logq_NK.min(1), log_tail_N], axis=1)
+        highest_N = logq_NK.max(1)
+        floats = np.stack([highest_N, np.maximum(logq_NK.min(1), highest_N - REACH), log_tail_N], axis=1)
         floats = np.maximum(floats, LOWEST_LOGPROB).astype("<f2")
         high, low = (floats[:, column, None].astype(np.float32) for column in (0, 1))
         levels = (1 << self.code_bits) - 1
@@ -148,5 +149,7 @@ class TopKCodec:
         return self.ids.decode(rows_NB[:, :first]), logq - log_mass[:, None], log_tail - log_mass
 
 
+# exp(-REACH) is 4e-18: without it, one masked token would make the steps between the likely ones coarse
+REACH = 40.0
 # The tail's log-probability where k is the whole vocabulary:
 LOWEST_LOGPROB = -1000.0  # exp of it is 0 in float32, and float16 holds it

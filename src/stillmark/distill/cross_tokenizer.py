@@ -85,8 +85,12 @@ def ends_of(tokenizer: Any, text: str, ids: Sequence[int], offsets: Sequence[tup
     if processor is not None and b'"trim_offsets":true' in processor.__getstate__():
         for index, token in enumerate(tokenizer.convert_ids_to_tokens(ids)):
             without = token.rstrip("\u0120")  # a space, as byte-level vocabularies write it
-            if without:  # of spaces alone, the end is kept
+            if without:
                 ends[index] += len(token) - len(without)
+            elif ends[index] == 0 < len(token) and text.startswith(
+                " "
+            ):  # the first one: its spaces may be trimmed too
+                ends[index] = len(token)
     normalizer = tokenizer.backend_tokenizer.normalizer
     if normalizer is not None and not normalizes_each_alone(normalizer, text):
         ends = [end_of_normalized(normalizer, text, end) for end in ends]

@@ -140,8 +140,8 @@ def value_and_gradient(
     Written for speed: the teacher's are overwritten too. The columns may be a vocabulary, or buckets of one.
     """
     kind, beta, alpha = settings.effective_kind, settings.beta, settings.alpha
-    p_NV, student_log_sum_N = softmax_and_log_sum(student_NV)
-    q_NV, teacher_log_sum_N = softmax_and_log_sum(teacher_NV)
+    p_NV, student_log_sum_N = shifted_softmax(student_NV)
+    q_NV, teacher_log_sum_N = shifted_softmax(teacher_NV)
     if kind in ("forward_kl", "reverse_kl"):  # only the difference of log p and log q is needed
         shift_N = student_log_sum_N - teacher_log_sum_N
         if kind == "forward_kl":
@@ -192,9 +192,11 @@ def _row_dot(first_NV: torch.Tensor, second_NV: torch.Tensor, *, scratch_NV: tor
     return torch.mul(first_NV, second_NV, out=scratch_NV).sum(-1)
 
 
-def softmax_and_log_sum(logits_NV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """softmax and logsumexp of each row by one exponential: the highest probability is exp(highest -
-    logsumexp).
+def shifted_softmax(logits_NV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """softmax and logsumexp of each row, by one exponential, when its highest logit is made 0 in place.
+
+    So what is computed from them next does not carry the rounding of large logits. The highest probability is then
+    exp(-logsumexp).
     """
-    probability_NV = logits_NV.softmax(-1)
-    return probability_NV, logits_NV.amax(-1).sub_(probability_NV.amax(-1).log_())
+    probability_NV = logits_NV.sub_(logits_NV.amax(-1, keepdim=True)).softmax(-1)
+    return probability_NV, probability_NV.amax(-1).log_().neg_()

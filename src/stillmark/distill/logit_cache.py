@@ -195,12 +195,16 @@ class LogitCache:
             self._chunk(index)
 
     def targets(self, sequences: Sequence[int]) -> CachedTargets:
-        """The teacher at the loss positions of these sequences, one sequence after another."""
+        """The teacher at the loss positions of these sequences, one sequence after another; no sequence, no rows."""
         pieces = [self._piece(sequence) for sequence in sequences]
         settings = self.manifest.settings
         if settings.kind == "top_k":
-            rows = np.concatenate([chunk.arrays["rows"][start:stop] for chunk, start, stop in pieces])
-            ids, logq, log_tail = self.manifest.codec.decode(rows)
+            codec = self.manifest.codec
+            none = np.zeros((0, codec.num_bytes), dtype=np.uint8)
+            rows = np.concatenate(
+                [none, *(chunk.arrays["rows"][start:stop] for chunk, start, stop in pieces)]
+            )
+            ids, logq, log_tail = codec.decode(rows)
             return TopKTargets(
                 ids_LK=torch.from_numpy(ids),
                 logq_LK=torch.from_numpy(logq),
@@ -266,7 +270,8 @@ class _Chunk:
 def _sampled_targets(pieces: list[tuple[_Chunk, int, int]], manifest: Manifest) -> SampledTargets:
     """Ragged rows of several sequences as one rectangle, filled up with shares of 0."""
     bits = bits_for(manifest.vocab_size)
-    kept, ids, counts, entropy = [], [], [], []
+    nothing = np.zeros(0, dtype=np.int64)
+    kept, ids, counts, entropy = [nothing], [nothing], [nothing], [np.zeros(0, dtype=np.float32)]
     for chunk, start, stop in pieces:
         before = int(chunk.arrays["kept"][:start].sum(dtype=np.int64))
         kept.append(chunk.arrays["kept"][start:stop].astype(np.int64))

@@ -41,13 +41,14 @@ def add_lora(model: Any, lora: Lora, seed: int) -> None:
 
 def linear_names(model: Any) -> list[str]:
     """Last parts of the names of all linear layers but the output head."""
+    from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
+
     head = model.get_output_embeddings()
-    modules = {
-        name.rpartition(".")[2]: module
+    return sorted({
+        name.rpartition(".")[2]
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    }
-    return sorted(modules)
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+    })  # fmt: skip
 
 
 def adapted(model: Any) -> dict[str, Any]:

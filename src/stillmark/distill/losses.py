@@ -21,7 +21,7 @@ import torch
 from stillmark.distill.divergence import (
     DistillationLoss,
     DivergenceSettings,
-    softmax_and_log_sum,
+    shifted_softmax,
     value_and_gradient,
 )
 from stillmark.distill.fused import FusedPass
@@ -123,8 +123,8 @@ def cross_entropy_of(fused: FusedPass) -> DistillationLoss:
 def cross_entropy_block(logits_RV: torch.Tensor, targets_R: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of each row; the logits become its gradient, softmax(logits) - one_hot(target)."""
     index_R1 = targets_R.unsqueeze(-1)
+    probability_RV, log_sum_R = shifted_softmax(logits_RV)
     at_target_R = logits_RV.gather(-1, index_R1).squeeze(-1)
-    probability_RV, log_sum_R = softmax_and_log_sum(logits_RV)
     logits_RV.copy_(probability_RV)
     logits_RV.scatter_add_(-1, index_R1, logits_RV.new_full(index_R1.shape, -1.0))
     return log_sum_R.sub_(at_target_R)

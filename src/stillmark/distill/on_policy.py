@@ -2,9 +2,10 @@
 
 With probability `fraction` (lambda) a step reads the student's own replies to the prompts that the wrapped source
 has for it; else it reads the wrapped source. The replies are sampled from the current weights, not the averaged
-ones, and no gradient goes through the sampling. `reuse` is DistiLLM's buffer (arXiv:2402.03898, section 3.2): one
-step's replies are read again by the next steps of the student's own text, so that fewer are written. The first of
-`reuse` such steps is on-policy, the others lag behind the weights by as many steps.
+ones, and of the tokens that the loss is over: no padding rows of the head. No gradient goes through the sampling.
+`reuse` is DistiLLM's buffer (arXiv:2402.03898, section 3.2): one step's replies are read again by the next steps of the
+student's own text, so that fewer are written. The first of `reuse` such steps is on-policy, the others lag behind the
+weights by as many steps.
 
 Which steps these are depends on the seed and the step alone, and each reply on the seed, the sample's index, its
 prompt and the weights: with the buffer saved, training that was killed goes on bit for bit.
@@ -29,6 +30,7 @@ from stillmark.compute.model_shape import ModelShape
 from stillmark.distill.lora import adapter_params
 from stillmark.distill.spent import Spent
 from stillmark.distill.text import IGNORED, Row, TextSource, next_token_sequence
+from stillmark.distill.vocabulary import num_token_rows
 from stillmark.errors import UserError
 from stillmark.study.recipe import OnPolicy
 
@@ -131,7 +133,9 @@ class OnPolicyText:
                 raise UserError("on_policy: the student's weights are sharded (FSDP), and it cannot write so",
                                 hint="launch without FSDP: each process then holds the whole student")  # fmt: skip
             bare = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-            self._backend = TransformersBackend(bare, self.tokenizer, device=str(bare.device))
+            self._backend = TransformersBackend(
+                bare, self.tokenizer, device=str(bare.device), num_tokens=num_token_rows(self.tokenizer)
+            )
         return self._backend
 
     def state(self, gather: Gather = alone) -> dict[str, torch.Tensor]:
