@@ -1,5 +1,7 @@
 """What `stillmark distill` hands out of a study that is done, and how it refuses what cannot be."""
 
+import json
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -10,10 +12,13 @@ from safetensors.torch import load_file
 from tests.conftest import run_stillmark
 from tests.text_models import write_documents, write_given_model
 
+from stillmark.analysis.lineage import Lineage
 from stillmark.distilled import budgeted_study, distil, write_student
 from stillmark.errors import UserError
 from stillmark.plan import Plan
+from stillmark.profiling.convert_hf import require_convertible
 from stillmark.records import Store
+from stillmark.stages.train import text_source
 from stillmark.study.distill import DistillRequest
 
 
@@ -74,6 +79,60 @@ def test_too_few_steps_are_refused_with_options_that_help(request_: DistillReque
         budgeted_study(replace(request_, batch_samples=32), epochs=0.98 * epochs)
 
 
+@pytest.mark.parametrize("epochs", [1, 2.5])
+@pytest.mark.parametrize("method", ["sft", "on_policy"])
+def test_an_epoch_is_every_sequence_once_whatever_their_lengths(
+    request_: DistillRequest, tmp_path: Path, method: str, epochs: float
+):
+    """To the end of the last step; on-policy, every prompt once, which pages of text do not have."""
+    pages, _ = write_documents(tmp_path)
+    held_out = tmp_path / "other.txt"
+    held_out.write_text("Nothing of this is anywhere else.\n" * 4)
+    changed = replace(
+        request_, method=method, data=(*request_.data, str(pages)), test=(str(held_out),), held_out_share=0.0
+    )
+    distil(changed, epochs=epochs, out=tmp_path / "out")
+    store = Store.open(tmp_path / "out")
+    plan = Lineage(store).plan
+    text = plan.study.tasks["data"].resolved
+    assert 0 < text.prompted_sequences < text.train_sequences
+    sequences = text.train_sequences if method == "sft" else text.prompted_sequences
+    last = store.checkpoints(plan.train_keys["student", 0])[-1]
+    assert last.samples_seen == 4 * math.ceil(math.ceil(epochs * sequences) / 4)
+    store.close()
+
+
+def test_a_student_of_a_family_that_is_not_converted_is_refused_before_it_is_trained(
+    request_: DistillRequest, tmp_path: Path
+):
+    folder = shutil.copytree(request_.teacher, tmp_path / "scaled")
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"] |= {"rope_type": "linear", "factor": 2.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    changed = replace(request_, teacher=str(folder))
+    with pytest.raises(UserError, match=r"--gguf: the student: rope scaling .* is not converted to GGUF"):
+        distil(changed, epochs=1, out=tmp_path / "out", write_gguf=True)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match="model_type `gpt2` is not converted to GGUF"):
+        require_convertible({"model_type": "gpt2"}, "--gguf: the student")
+
+
+def test_a_control_of_a_student_that_replies_reads_the_same_samples_in_the_same_order(
+    request_: DistillRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Prompts alone can be replied to: the control has no page of text either, which would move all others."""
+    pages, _ = write_documents(tmp_path)
+    changed = replace(request_, method="on_policy", data=(*request_.data, str(pages)), control="steps")
+    plan = Plan(budgeted_study(changed, epochs=1))
+    store = Store.create(tmp_path / "records.sqlite")
+    read = {
+        arm: text_source(plan.jobs[plan.train_keys[arm, 0]], plan, store, None).rows(range(12))
+        for arm in ("student", "student-control")
+    }
+    assert read["student"] == read["student-control"]
+    store.close()
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -85,6 +144,7 @@ def test_too_few_steps_are_refused_with_options_that_help(request_: DistillReque
         ({"method": "on_policy", "logit_cache_k": 4}, "--method: the student's replies are new"),
         ({"num_hidden_layers": 9}, "--layers is 9, but teacher has 3"),
         ({"hidden_size": 33}, "--hidden is 33, but teacher has 32"),
+        ({"hidden_size": 30}, "The hidden size (30) is not a multiple of the number of attention heads (4)"),
         ({"logit_cache_k": 100_000}, "--logit-cache is 100,000, but there are 300 tokens"),
         ({"prompt": None, "response": None}, "name the field with --text, or with --prompt and --response"),
     ],

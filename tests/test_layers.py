@@ -23,6 +23,7 @@ TORCH_FREE = [
     "benchmark_plan",
     "profile_plan",
     "plan",
+    "marks",
     "analysis",
     "report",
 ]

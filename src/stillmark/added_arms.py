@@ -39,6 +39,7 @@ def control_of(name: str, arm: Arm, sizes: Sizes) -> ControlArm:
     untaught = {
         "text": text, "loss": "cross_entropy", "traces": None, "logit_cache": None, "on_policy": None,
         "hidden_states": None, "cross_entropy_weight": 0.0, "temperature": 1.0, "temperature_squared": False,
+        "train_samples": None,
     }  # fmt: skip
     if arm.control.learning_rate:
         untaught["learning_rate"] = arm.control.learning_rate

@@ -1,5 +1,6 @@
 """A model that is wanted for itself: the study behind `stillmark distill`, run, and its student with a card."""
 
+import json
 import math
 import os
 import re
@@ -12,12 +13,13 @@ from stillmark.analysis.lineage import Lineage
 from stillmark.distill.processes import Processes
 from stillmark.errors import UserError
 from stillmark.models.build import checked_weights
+from stillmark.models.given import given_tokenizer
 from stillmark.records import Store
 from stillmark.report.model_card import model_card
 from stillmark.report.training import training_line
 from stillmark.resolve import resolve
 from stillmark.runner import run_study
-from stillmark.sizes import Sizes, checkpoint_flops, resolved
+from stillmark.sizes import Sizes, resolved
 from stillmark.study import Study
 from stillmark.study.distill import MIN_STEPS, DistillRequest, distill_study
 
@@ -53,8 +55,20 @@ def distil(request: DistillRequest, *, epochs: float, out: Path, write_gguf: boo
     processes = Processes.launched()
     with named_by_options():
         study = processes.from_first(lambda: budgeted_study(request, epochs))
+        if write_gguf:
+            require_convertible_student(study)
         run_study(study, study.model_dump_json(indent=2, exclude_defaults=True), out)
     return write_student(request, out, write_gguf=write_gguf) if processes.is_first else None
+
+
+def require_convertible_student(study: Study) -> None:
+    """Refuses, before anything is trained, a student whose GGUF file is not known to come out right."""
+    from stillmark.profiling.convert_hf import require_convertible, splitting_rule
+
+    reader = study.given_reader("student")
+    tokenizer = given_tokenizer(reader.checkpoint, reader.revision)
+    require_convertible(Sizes(study).config("student"), "--gguf: the student")
+    splitting_rule(json.loads(tokenizer.backend_tokenizer.to_str()))
 
 
 @contextmanager
@@ -114,12 +128,13 @@ def budgeted_study(request: DistillRequest, epochs: float) -> Study:
     """The request as a study that reads the data so many times, with what its models and files were found to be."""
     unbudgeted = resolve(distill_study(request, train_flops=1.0))
     sizes = Sizes(unbudgeted)
-    num_sequences = resolved(unbudgeted, "student").train_sequences
+    text = resolved(unbudgeted, "student")
+    is_on_policy = unbudgeted.arms["student"].training.on_policy is not None
+    num_sequences = text.prompted_sequences if is_on_policy else text.train_sequences
     sample_flops = float(sizes.sample_flops("student"))
-    budget = epochs * num_sequences * sample_flops
-    study = distill_study(request, train_flops=budget)
-    if checkpoint_flops(study.arms["student"].training, budget)[0] < request.batch_samples * sample_flops:
-        steps = epochs * num_sequences / request.batch_samples
+    num_samples = math.ceil(epochs * num_sequences)
+    study = distill_study(request, train_flops=num_samples * sample_flops, train_samples=num_samples)
+    if (steps := num_samples / request.batch_samples) < MIN_STEPS:
         enough = 1.005 * epochs * MIN_STEPS / steps  # written with three digits, still no less
         raise UserError(
             f"{num_sequences:,} sequences of at most {request.context_tokens} tokens, read {epochs:g} times in batches "

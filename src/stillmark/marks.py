@@ -1,12 +1,12 @@
-"""When a training writes its checkpoints: at FLOPs of its own budget or, for a control, at what its student took."""
+"""When a training writes its checkpoints: at parts of its own budget or, for a control, at what its student took."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from stillmark.errors import UserError
 from stillmark.plan import Job, Plan
-from stillmark.records import Store
-from stillmark.sizes import checkpoint_flops
+from stillmark.records import CheckpointRecord, Store
+from stillmark.sizes import evenly_spaced
 from stillmark.study.schema import ControlArm
 
 OWN_PARTS = ("train", "generate_student")  # of a training's ledger; its start (`prune`) is the control's too
@@ -16,8 +16,12 @@ OWN_PARTS = ("train", "generate_student")  # of a training's ledger; its start (
 class Marks:
     """`unit`: what is counted of a training so far. `amounts`: where its checkpoints are, in order."""
 
-    unit: Literal["train_flops", "tokens", "step"]
+    unit: Literal["train_flops", "samples", "tokens", "step"]
     amounts: tuple[float, ...]
+
+    def reached(self, checkpoint: CheckpointRecord) -> int:
+        """How much of the unit a checkpoint has."""
+        return checkpoint.samples_seen if self.unit == "samples" else getattr(checkpoint, self.unit)
 
 
 def marks_of(job: Job, plan: Plan, store: Store) -> Marks:
@@ -27,7 +31,9 @@ def marks_of(job: Job, plan: Plan, store: Store) -> Marks:
     """
     arm = plan.study.arms[job.arm]
     if not isinstance(arm, ControlArm):
-        return Marks(unit="train_flops", amounts=checkpoint_flops(arm.training, arm.training.train_flops))
+        if arm.training.train_samples:
+            return Marks(unit="samples", amounts=evenly_spaced(arm.training, arm.training.train_samples))
+        return Marks(unit="train_flops", amounts=evenly_spaced(arm.training, arm.training.train_flops))
     checkpoints = store.checkpoints(plan.train_keys[arm.student, job.seed])
     if len(checkpoints) != arm.checkpoints:
         raise UserError(f"arm `{job.arm}`: may spend what `{arm.student}` did, which is not recorded whole")
@@ -35,9 +41,8 @@ def marks_of(job: Job, plan: Plan, store: Store) -> Marks:
         return Marks(unit="tokens", amounts=tuple(row.tokens for row in checkpoints))
     if arm.match == "steps":
         return Marks(unit="step", amounts=tuple(row.step for row in checkpoints))
-    return Marks(
-        unit="train_flops", amounts=checkpoint_flops(arm.training, matched_flops(arm, job.seed, plan, store))
-    )
+    budget = matched_flops(arm, job.seed, plan, store)
+    return Marks(unit="train_flops", amounts=evenly_spaced(arm.training, budget))
 
 
 def matched_flops(arm: ControlArm, seed: int, plan: Plan, store: Store) -> int:

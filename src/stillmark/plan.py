@@ -22,7 +22,7 @@ from stillmark.profile_plan import (
     refuse_impossible_profiles,
 )
 from stillmark.records import canonical
-from stillmark.sizes import Sizes, checkpoint_flops, compared, replies_flops, resolved
+from stillmark.sizes import Sizes, compared, evenly_spaced, replies_flops, resolved
 from stillmark.study.profile import Profile
 from stillmark.study.schema import ControlArm, GivenModel, PrunedModel, QuantisedArm, Study, Text
 
@@ -138,7 +138,7 @@ class Plan:
             if arm.recipe is None or isinstance(arm, QuantisedArm):
                 continue
             step = self.sizes.sample_flops(name) * arm.recipe.batch_samples
-            first = checkpoint_flops(arm.recipe, arm.recipe.train_flops)[0]
+            first = evenly_spaced(arm.recipe, arm.recipe.train_flops)[0]
             if arm.recipe.train_flops < step:
                 faults.append(
                     f"arms.{name}.recipe.train_flops: {arm.recipe.train_flops:.3g} is less than one step of "
@@ -202,9 +202,10 @@ class Plan:
             "seed": seed, "model": self.config(name), "recipe": said,
             "task": self.task_key(name), "teacher": bool(arm.teacher), "base": bool(arm.base),
         }  # fmt: skip
+        if isinstance(arm, ControlArm) or recipe.train_samples:
+            del said["train_flops"]  # predicted: the budget is another
         if isinstance(arm, ControlArm):
             inputs["match"] = arm.match  # what it comes to is in the records of these
-            del said["train_flops"]
             student = arm.student, seed
             needs += [
                 keys[student]

@@ -9,6 +9,7 @@ from typing import Any
 from stillmark.benchmark_plan import benchmarked_arms, label_of
 from stillmark.distill.corpus import read_corpus
 from stillmark.distill.objective_uld import compared_text
+from stillmark.distill.trackers import require_trackers
 from stillmark.distill.vocabulary import num_token_rows, vocabulary_sha256
 from stillmark.errors import UserError
 from stillmark.evaluate.engines import open_model
@@ -21,26 +22,34 @@ from stillmark.evaluate.study_benchmarks import (
     reading_sha256,
 )
 from stillmark.models.given import given_config, given_tokenizer
+from stillmark.sizes import Sizes
 from stillmark.study.benchmarks import Benchmarks, FoundBenchmark, OtherModel, OtherReader
 from stillmark.study.schema import ComparedText, GivenModel, Study, Text
 
 
 def resolve(study: Study) -> Study:
     """The study with what its models and files were found to be. What it pins must be found so."""
+    require_trackers(study.track)
     models = {name: resolved_model(name, spec) for name, spec in study.models.items()}
     found = study.model_copy(update={"models": models})
-    if not study.is_text:
-        return found
+    if study.is_text:
+        found = resolved_texts(found)
+    require_buildable(found)
+    return found
+
+
+def resolved_texts(found: Study) -> Study:
+    """A text study with what its tokenizers make of its files and benchmarks."""
     tokenizers = {
         name: given_tokenizer(spec.checkpoint, spec.revision)
-        for name, spec in models.items()
+        for name, spec in found.models.items()
         if isinstance(spec, GivenModel)
     }
     require_fit(found, tokenizers)
     found = with_vocabularies(found, tokenizers)
     require_kept(found, tokenizers)
     tasks = {}
-    for name, spec in study.tasks.items():
+    for name, spec in found.tasks.items():
         assert isinstance(spec, Text), name
         facts = resolved_text(found, name, spec, tokenizers)
         require_pinned(f"tasks.{name}", spec, facts)
@@ -67,6 +76,24 @@ def require_fit(study: Study, tokenizers: Mapping[str, Any]) -> None:
         if positions and context > positions:
             raise UserError(f"context_tokens: is {context:,}, but models.{name} has {positions:,} positions",
                             hint="lower it (`stillmark distill --context`)")  # fmt: skip
+
+
+def require_buildable(study: Study) -> None:
+    """Refuses a model to be made, or cut out of another, of sizes that its architecture cannot have."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    sizes = Sizes(study)
+    for name, arm in study.arms.items():
+        if isinstance(study.models[arm.model], GivenModel):
+            continue
+        config = sizes.config(name)
+        try:
+            AutoConfig.for_model(**config)
+        except (StrictDataclassError, ValueError) as error:
+            reason = str(error).split("ValueError: ")[-1].strip()
+            raise UserError(f"models.{arm.model}: a {config['model_type']} cannot have these sizes: {reason}",
+                            hint="choose a hidden_size that the attention heads divide") from error  # fmt: skip
 
 
 def require_kept(study: Study, tokenizers: Mapping[str, Any]) -> None:
@@ -115,6 +142,11 @@ def resolved_text(study: Study, task: str, spec: Text, tokenizers: Mapping[str, 
         if (readers := study.compared_readers(name)) not in compared:
             corpus = corpora[study.reader_of(name)]
             compared[readers] = compared_text(corpus, tokenizers[study.reader_of(teacher)])
+    for name in arms:
+        recipe = study.arms[name].recipe
+        if recipe and recipe.on_policy and not counted[study.reader_of(name)].prompted_sequences:
+            raise UserError(f"arms.{name}.recipe.on_policy: needs prompts to reply to, and no document of the training "
+                            "text has one", hint="name the data's `prompt` and `response` fields")  # fmt: skip
     return {"resolved": counted.pop(first), "resolved_by": counted, "compared": compared}
 
 

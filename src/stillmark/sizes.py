@@ -155,8 +155,8 @@ class Sizes:
     def num_samples(self, arm: str) -> int:
         """How many training samples the arm's budget takes: of whole steps, the last of which reaches it."""
         recipe = self.study.arms[arm].training
-        steps = recipe.train_flops / (self.sample_flops(arm) * recipe.batch_samples)
-        return ceil(steps - ROUNDING) * recipe.batch_samples
+        samples = recipe.train_samples or recipe.train_flops / self.sample_flops(arm)
+        return ceil(samples / recipe.batch_samples - ROUNDING) * recipe.batch_samples
 
     def teacher_forward_flops(self, name: str) -> int:
         """What a live teacher's forward takes beside the arm's whole training; 0 where none runs."""
@@ -239,8 +239,8 @@ def recomputed(recipe: Recipe) -> Recompute:
     return Recompute.LAYERS_BUT_LAST_PRODUCT if recipe.gradient_checkpointing else Recompute.NONE
 
 
-def checkpoint_flops(recipe: Recipe, budget: float) -> tuple[float, ...]:
-    """Train FLOPs at which checkpoints are written: evenly spaced in log-compute, the last at the budget."""
+def evenly_spaced(recipe: Recipe, budget: float) -> tuple[float, ...]:
+    """Where checkpoints are written: evenly spaced in the logarithm of what the budget counts, the last at its end."""
     if recipe.checkpoints == 1:
         return (budget,)
     return tuple(map(float, np.geomspace(budget * recipe.first_checkpoint, budget, recipe.checkpoints)))

@@ -8,7 +8,7 @@ from tests.report.fabricate_text import SEQUENCES, STUDY, resolved_study, text_s
 
 from stillmark.analysis.conclusion import conclude_study
 from stillmark.plan import Plan
-from stillmark.sizes import checkpoint_flops
+from stillmark.sizes import evenly_spaced
 
 PLAN = Plan(resolved_study())
 PRUNING = 1_000_000  # as fabricated
@@ -21,7 +21,7 @@ def own_flops(arm):
     """At each checkpoint; the control has what its student took, and half of that again, which the teacher took."""
     recipe = PLAN.study.arms[arm].training
     budget = 1.5 * 4e9 if arm == "distilled-control" else 4e9
-    return [math.ceil(flops) + PRUNING for flops in checkpoint_flops(recipe, budget)]
+    return [math.ceil(flops) + PRUNING for flops in evenly_spaced(recipe, budget)]
 
 
 def line(arm, flops, faster=FASTER):

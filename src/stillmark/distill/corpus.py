@@ -11,7 +11,7 @@ import numpy as np
 from stillmark.distill.chat import ChatFormat, chat_format, ids_before_reply
 from stillmark.distill.cross_tokenizer import TokenText, ends_of
 from stillmark.distill.identity import TokenSequence, data_sha256
-from stillmark.distill.text import next_token_sequence
+from stillmark.distill.text import IGNORED, next_token_sequence
 from stillmark.distill.vocabulary import num_token_rows
 from stillmark.errors import UserError
 from stillmark.study.schema import ResolvedText, Text
@@ -39,6 +39,11 @@ class Corpus:
     train_texts: list[TokenText] | None = None
     """What a teacher with another tokenizer reads, one a sequence; None where it was not asked for."""
 
+    @property
+    def prompted(self) -> list[TokenSequence]:
+        """Those of the training sequences that begin with a prompt, which a model can reply to."""
+        return [sequence for sequence in self.train if sequence.targets[0] == IGNORED]
+
     def resolved(self, vocab_size: int, tokenizer: Any) -> ResolvedText:
         """The counts and the checksum that a study keeps of it; `vocab_size`: rows of the given model's head."""
         token_rows = num_token_rows(tokenizer)
@@ -54,6 +59,7 @@ class Corpus:
             vocab_size=vocab_size,
             token_rows=token_rows if token_rows < vocab_size else None,
             dropped_documents=self.dropped_documents,
+            prompted_sequences=len(self.prompted),
         )
 
 

@@ -128,15 +128,8 @@ def line(step: int, values: Mapping[str, float]) -> str:
     )
 
 
-def start_trackers(names: Sequence[Any], *, project: str, settings: Mapping[str, Any], folder: Path) -> Any:
-    """accelerate with these trackers begun: it has `log(values, step)` and `end_training()`. In the first process.
-
-    names: those that accelerate knows, or `GeneralTracker`s of one's own. settings: numbers and texts, logged once
-    as the run's configuration. Raises UserError for a tracker that is not known or whose package is missing, where
-    accelerate would only leave it out.
-    """
-    import torch
-    from accelerate import Accelerator
+def require_trackers(names: Sequence[Any]) -> None:
+    """Refuses a tracker that is not known or whose package is missing, where accelerate would only leave it out."""
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
     available = {str(getattr(name, "value", name)) for name in get_available_trackers()}
@@ -147,6 +140,18 @@ def start_trackers(names: Sequence[Any], *, project: str, settings: Mapping[str,
             raise UserError(f"tracker `{name}` is not known", hint=f"known: {', '.join(TRACKERS)}")
         if name not in available:
             raise UserError(f"tracker `{name}`: its package is not installed", hint=f"pip install {name}")
+
+
+def start_trackers(names: Sequence[Any], *, project: str, settings: Mapping[str, Any], folder: Path) -> Any:
+    """accelerate with these trackers begun: it has `log(values, step)` and `end_training()`. In the first process.
+
+    names: those that accelerate knows, or `GeneralTracker`s of one's own. settings: numbers and texts, logged once
+    as the run's configuration. UserError as `require_trackers` has it.
+    """
+    import torch
+    from accelerate import Accelerator
+
+    require_trackers(names)
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(), log_with=list(names), project_dir=str(folder)
     )

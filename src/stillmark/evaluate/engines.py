@@ -150,7 +150,7 @@ def gguf_shape(path: Path, header: GgufFile | None) -> ModelShape | None:
             return shape_from_config(config)
         from transformers import AutoConfig
 
-        theirs = AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
+        theirs = AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name, trust_remote_code=False)
         return shape_from_config(theirs.to_dict())
     except (UserError, ValueError, OSError, KeyError, ImportError):
         return None

@@ -40,11 +40,20 @@ def build_model(config: Mapping[str, Any], seed: int) -> Any:
 
 
 def save_model(folder: Path, model: Any, weights: Mapping[str, torch.Tensor], tokenizer: Any) -> str:
-    """Writes a Hugging Face directory with these weights, whole or not at all; returns the weights' sha256."""
+    """Writes a Hugging Face directory with these weights, whole or not at all; returns the weights' sha256.
+
+    Of the model's generation settings the special tokens are kept: what ends a reply, not how it is sampled.
+    """
+    from transformers import GenerationConfig
+
     scratch = folder.with_name(folder.name + ".partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     model.config.save_pretrained(scratch)
+    kept = ("bos_token_id", "eos_token_id", "pad_token_id")
+    GenerationConfig(**{name: getattr(model.generation_config, name) for name in kept}).save_pretrained(
+        scratch
+    )
     tokenizer.save_pretrained(scratch)
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, scratch / "model.safetensors",
               metadata={"format": "pt"})  # fmt: skip
@@ -72,10 +81,12 @@ def checked_weights(folder: Path, sha256: str | None) -> Path:
 
 def load_model(folder: Path, sha256: str | None = None) -> Any:
     """The model in a directory, in float32 and eval mode. With `sha256`, its weights must be just those."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     weights = checked_weights(folder, sha256)
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).to(torch.float32)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_config(config, trust_remote_code=False).to(torch.float32)
+    model.generation_config = GenerationConfig.from_pretrained(folder)
     absent = model.load_state_dict(load_file(weights), strict=False)
     tied = set(getattr(model, "all_tied_weights_keys", None) or {})  # the file holds one of two tied names
     if absent.unexpected_keys or set(absent.missing_keys) - tied:

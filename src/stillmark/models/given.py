@@ -18,8 +18,10 @@ def given_config(checkpoint: str, revision: str | None = None) -> dict[str, Any]
     from transformers import AutoConfig
 
     with loading(checkpoint):
-        config: dict[str, Any] = AutoConfig.from_pretrained(**source(checkpoint, revision)).to_dict()
-    for key in ("_name_or_path", "transformers_version", "quantization_config", "dtype"):
+        # Not to say it is to be asked on standard input, where a `yes` may be waiting
+        found = AutoConfig.from_pretrained(**source(checkpoint, revision), trust_remote_code=False)
+    config: dict[str, Any] = found.to_dict()
+    for key in ("_name_or_path", "transformers_version", "quantization_config", "dtype", "auto_map"):
         config.pop(key, None)
     return {key: value for key, value in config.items() if is_plain(value)}
 
@@ -62,6 +64,8 @@ def given_model(
             f"the model `{checkpoint}` lacks {len(absent)} of its weights, or has them in another size: {names}",
             "the files are incomplete, or of another architecture than config.json says",
         )
+    if not trust_remote_code and hasattr(model.config, "auto_map"):
+        del model.config.auto_map  # names code that a copy of the model would not have
     return model.eval()
 
 
@@ -89,6 +93,9 @@ def loading(checkpoint: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if "trust_remote_code" in str(error):
+            raise UserError(f"the model `{checkpoint}` brings code of its own, which is not run",
+                            hint="use one whose architecture transformers has itself") from error  # fmt: skip
         raise UserError(
             f"the model `{checkpoint}` could not be loaded: {reason}",
             hint="give a directory or hub id with safetensors weights, or a GGUF file",

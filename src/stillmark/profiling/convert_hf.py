@@ -12,6 +12,7 @@ vocabulary is written too, as a list without rules: such a file takes and gives 
 
 import importlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,8 @@ def float_gguf_of(source: Path, target: Path, *, is_by_ids: bool = False) -> Non
     """Write `source` with its weights in float32."""
     gguf: Any = importlib.import_module("gguf")
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    kind = str(config.get("model_type"))
-    if kind not in ARCHITECTURES:
-        raise UserError(
-            f"{source}: model_type `{kind}` is not converted here (converted: {', '.join(ARCHITECTURES)})",
-            hint="make the GGUF file with llama.cpp's convert_hf_to_gguf.py, then quantise that",
-        )
-    scaling = config.get("rope_scaling") or {}
-    if (scaling.get("rope_type") or scaling.get("type") or "default") != "default":
-        raise UserError(f"{source}: rope scaling `{scaling}` is not converted here")
-    architecture = getattr(gguf.MODEL_ARCH, ARCHITECTURES[kind])
+    require_convertible(config, str(source))
+    architecture = getattr(gguf.MODEL_ARCH, ARCHITECTURES[config["model_type"]])
     writer = gguf.GGUFWriter(str(target), gguf.MODEL_ARCH_NAMES[architecture])
     _add_parameters(writer, config, source.name)
     _add_tokenizer(gguf, writer, source, int(config["vocab_size"]), is_by_ids=is_by_ids)
@@ -45,6 +38,21 @@ def float_gguf_of(source: Path, target: Path, *, is_by_ids: bool = False) -> Non
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def require_convertible(config: Mapping[str, Any], model: str) -> None:
+    """Refuses, in a line that names `model`, an architecture that is not known to come out right."""
+    kind = str(config.get("model_type"))
+    if kind not in ARCHITECTURES:
+        raise UserError(
+            f"{model}: model_type `{kind}` is not converted to GGUF here (converted: {', '.join(ARCHITECTURES)})",
+            hint="make the GGUF file with llama.cpp's convert_hf_to_gguf.py",
+        )
+    scaling = (
+        config.get("rope_scaling") or config.get("rope_parameters") or {}
+    )  # the latter since transformers 5
+    if (scaling.get("rope_type") or scaling.get("type") or "default") != "default":
+        raise UserError(f"{model}: rope scaling `{scaling}` is not converted to GGUF here")
 
 
 def _add_parameters(writer: Any, config: dict[str, Any], name: str) -> None:

@@ -291,4 +291,4 @@ def keeps_budget(lineage: Lineage, job: Job, rows: list[CheckpointRecord]) -> bo
         return False
     if len(rows) != len(marks.amounts):
         return False
-    return all(getattr(row, marks.unit) >= amount for row, amount in zip(rows, marks.amounts, strict=True))
+    return all(marks.reached(row) >= amount for row, amount in zip(rows, marks.amounts, strict=True))

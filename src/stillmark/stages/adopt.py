@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from stillmark.backends.stopping import end_ids_of
+from stillmark.distill.chat import chat_format
 from stillmark.distill.processes import Processes
 from stillmark.errors import UserError
 from stillmark.evaluate.model import weights_hash
@@ -27,10 +29,14 @@ def adopt(job: Job, plan: Plan, store: Store, report: Any) -> None:
     if found != spec.weights_sha256:
         raise UserError(f"{spec.checkpoint}: its weights have changed since the run began",
                         hint="run the study in another folder")  # fmt: skip
-    model = given_model(spec.checkpoint, spec.revision)
+    model, tokenizer = (
+        given_model(spec.checkpoint, spec.revision),
+        given_tokenizer(spec.checkpoint, spec.revision),
+    )
+    add_ends(model, tokenizer)
     folder = model_folder(store, job.key) / "checkpoint-0"
     weights = {name: tensor.detach() for name, tensor in model.named_parameters()}
-    sha256 = save_model(folder, model, weights, given_tokenizer(spec.checkpoint, spec.revision))
+    sha256 = save_model(folder, model, weights, tokenizer)
     with store.transaction():
         store.add(
             CheckpointRecord(
@@ -38,6 +44,16 @@ def adopt(job: Job, plan: Plan, store: Store, report: Any) -> None:
                 path=str(folder.relative_to(store.folder)), sha256=sha256,
             )
         )  # fmt: skip
+
+
+def add_ends(model: Any, tokenizer: Any) -> None:
+    """Has the model's generation stop at what ends a text and, through the chat template, a reply that is learnt."""
+    ids = set(end_ids_of(model, tokenizer))
+    try:
+        chat = chat_format(tokenizer)
+    except UserError:  # a template that no reply can be learnt through
+        chat = None
+    model.generation_config.eos_token_id = sorted(ids | set(chat.end_ids[-1:] if chat else ()))
 
 
 def device_name(processes: Processes | None = None) -> str:

@@ -42,15 +42,16 @@ def corpus_for(plan: Plan, arm: str) -> Corpus:
     task = plan.study.task_of(arm)
     spec = plan.study.tasks[task]
     assert isinstance(spec, Text), task
-    study, first = plan.study, plan.study.first_given
+    study, first, expected = plan.study, plan.study.first_given, resolved(plan.study, arm)
     reader = study.reader_of(arm)
-    key = (spec.model_dump_json(), study.given_reader(arm).model_dump_json())
+    with_texts = any(study.is_compared(name) and study.reader_of(name) == reader for name in study.arms)
+    key = (expected.sha256, study.given_reader(arm).model_dump_json(), with_texts)
     if key not in _corpora:
-        tokenizer, expected = tokenizer_for(plan, arm), resolved(study, arm)
+        tokenizer = tokenizer_for(plan, arm)
         corpus = read_corpus(
             spec, tokenizer, questions_of(study.benchmarks),
             cut_by=None if study.is_first_reader(arm) else given_tokenizer(first.checkpoint, first.revision),
-            with_texts=any(study.is_compared(name) and study.reader_of(name) == reader for name in study.arms),
+            with_texts=with_texts,
         )  # fmt: skip
         if corpus.resolved(expected.vocab_size, tokenizer) != expected:
             raise UserError(f"tasks.{task}: its files have changed since the run began",
@@ -59,7 +60,7 @@ def corpus_for(plan: Plan, arm: str) -> Corpus:
     return _corpora[key]
 
 
-_corpora: dict[tuple[str, str], Corpus] = {}  # of this process: its jobs share it
+_corpora: dict[tuple[str, str, bool], Corpus] = {}  # of this process: its jobs share it
 
 
 def layers_flops(shape: ModelShape, sequence: TokenSequence) -> int:

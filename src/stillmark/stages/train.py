@@ -13,7 +13,7 @@ from stillmark.distill.objective import CachedTeacher, LiveTeacher, Objective
 from stillmark.distill.on_policy import OnPolicyText
 from stillmark.distill.processes import Processes
 from stillmark.distill.spent import Spent
-from stillmark.distill.text import IGNORED, CorpusText, TaskText, TextPair, TextSource, TraceText
+from stillmark.distill.text import CorpusText, TaskText, TextPair, TextSource, TraceText
 from stillmark.distill.trackers import TrainingLog, start_trackers
 from stillmark.distill.train import Training
 from stillmark.errors import UserError
@@ -23,9 +23,9 @@ from stillmark.models.given import given_model
 from stillmark.models.prune import PrunedShape, prune
 from stillmark.plan import Job, Plan
 from stillmark.records import CheckpointRecord, LedgerEntry, Method, Store
-from stillmark.stages.adopt import device_name, final_model, model_folder, tokenizer_for
+from stillmark.stages.adopt import add_ends, device_name, final_model, model_folder, tokenizer_for
 from stillmark.stages.text import corpus_for, open_cache
-from stillmark.study.schema import GivenModel, PrunedModel
+from stillmark.study.schema import ControlArm, GivenModel, PrunedModel
 from stillmark.tasks.overlap import EvaluationItems
 from stillmark.tasks.task import held_out_prompts
 from stillmark.tasks.traces import choose_traces
@@ -44,6 +44,7 @@ def train(job: Job, plan: Plan, store: Store, report: Any, processes: Processes)
         return  # killed between the last checkpoint and the mark that the job is finished
     tokenizer = tokenizer_for(plan, job.arm)
     model = starting_model(job, plan, store, processes).to(processes.device).train()
+    add_ends(model, tokenizer)
     shape, spent = plan.shape(job.arm), Spent()
     source = text_source(job, plan, store, tokenizer)
     if arm.training.on_policy:
@@ -261,13 +262,10 @@ def text_source(job: Job, plan: Plan, store: Store, tokenizer: Any) -> TextSourc
     """The text that the job's arm learns from."""
     recipe = plan.study.arms[job.arm].training
     if recipe.text == "corpus":
-        corpus = corpus_for(plan, job.arm)
-        sequences = corpus.train
-        if recipe.on_policy:
-            sequences = [sequence for sequence in sequences if sequence.targets[0] == IGNORED]
-            if not sequences:
-                raise UserError(f"arm `{job.arm}`: on_policy needs prompts to reply to, and no document has one",
-                                hint="name the data's `prompt` and `response` fields")  # fmt: skip
+        corpus, arm = corpus_for(plan, job.arm), plan.study.arms[job.arm]
+        student = plan.study.arms[arm.student] if isinstance(arm, ControlArm) else arm
+        # What an on-policy student can reply to is what its control reads, in the same order
+        sequences = corpus.prompted if student.training.on_policy else corpus.train
         return CorpusText(sequences, job.seed, corpus.train_texts if recipe.loss == "uld" else None)
     if recipe.text != "traces":
         return TaskText(plan.tasks[plan.study.task_of(job.arm)], recipe.text, job.seed, tokenizer)

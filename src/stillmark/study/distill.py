@@ -54,8 +54,8 @@ class DistillRequest:
     track: tuple[str, ...] = ()
 
 
-def distill_study(request: DistillRequest, train_flops: float) -> Study:
-    """The request as a study, with a budget. Raises UserError with every fault."""
+def distill_study(request: DistillRequest, train_flops: float, train_samples: int | None = None) -> Study:
+    """The request as a study, with a budget in samples and what it is predicted to take. UserError with every fault."""
     if request.method not in METHODS:
         raise UserError(f"unknown method `{request.method}`: {', '.join(METHODS)}",
                         did_you_mean(request.method, METHODS))  # fmt: skip
@@ -70,7 +70,7 @@ def distill_study(request: DistillRequest, train_flops: float) -> Study:
             "`--intermediate`, `--hidden`), and not both"
         )
     recipe: dict[str, Any] = {
-        "text": "corpus", **METHODS[request.method], "train_flops": train_flops,
+        "text": "corpus", **METHODS[request.method], "train_flops": train_flops, "train_samples": train_samples,
         "learning_rate": request.learning_rate, "batch_samples": request.batch_samples,
         "warmup_samples": 10 * request.batch_samples, "checkpoints": request.checkpoints,
         "first_checkpoint": 1 / MIN_STEPS,

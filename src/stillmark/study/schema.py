@@ -120,6 +120,7 @@ class ResolvedText(Strict):
     vocab_size: Count  # rows of the given model's output head
     token_rows: Count | None = None  # those up to its tokenizer's last token; None: all, as none is padding
     dropped_documents: Annotated[int, Field(ge=0)] = 0  # of `train`: their prompts overlap with held-out ones
+    prompted_sequences: Annotated[int, Field(ge=0)] = 0  # of `train`, that begin with a prompt
 
 
 class ComparedText(Strict):

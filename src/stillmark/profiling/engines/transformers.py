@@ -67,7 +67,7 @@ class TransformersEngine:
         began = time.perf_counter()
         try:
             model = auto.AutoModelForCausalLM.from_pretrained(
-                source, dtype=getattr(self._torch, dtype), **extra
+                source, dtype=getattr(self._torch, dtype), trust_remote_code=False, **extra
             )
         except OSError as error:
             raise UserError(f"the model `{spec.model}` could not be loaded: {error}") from error
@@ -93,7 +93,7 @@ class TransformersEngine:
 
     def answer(self, prompt: str, max_new_tokens: int) -> Timeline:
         source, extra = self._tokenizer_source
-        tokenizer = self._auto.AutoTokenizer.from_pretrained(source, **extra)
+        tokenizer = self._auto.AutoTokenizer.from_pretrained(source, trust_remote_code=False, **extra)
         ids = tokenizer(prompt)["input_ids"]
         ends = self._model.generation_config.eos_token_id
         stops = frozenset(ends if isinstance(ends, list) else [ends])
