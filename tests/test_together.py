@@ -30,6 +30,15 @@ LAUNCHERS = {
 }  # fmt: skip
 
 
+ONE = {
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node", "1", "-m", "stillmark"],
+    "accelerate": [
+        "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no",
+        "--dynamo_backend", "no", "-m", "stillmark",
+    ],
+}  # fmt: skip
+
+
 def launched(launcher: str, arguments: list[str | Path]) -> list[str]:
     return [sys.executable, "-m", *LAUNCHERS[launcher], *map(str, arguments)]
 
@@ -78,6 +87,21 @@ def trained(folder: Path) -> tuple[list[CheckpointRecord], dict[str, tuple[int, 
         flops, tokens, count = parts.get(entry.part, (0, 0, 0))
         parts[entry.part] = (flops + (entry.flops or 0), tokens + (entry.tokens or 0), count + 1)
     return store.checkpoints(key), parts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ONE)
+def test_one_that_was_launched_has_the_launchers_device_and_leaves_the_same_bits(work: Path, launcher: str):
+    """So a single GPU is used; on this machine it is the CPU."""
+    out = f"one-{launcher}"
+    done = subprocess.run(
+        [sys.executable, "-m", *ONE[launcher], *map(str, command(work, out))],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (alone, parts), (one, parts_of_one) = trained(work / "alone"), trained(work / out)
+    assert parts == parts_of_one
+    assert [row.sha256 for row in one] == [row.sha256 for row in alone]
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def run_study(
     """Carries out what is not yet recorded of a study in `folder`; returns how many jobs that was.
 
     Ctrl-C and `kill -9` lose no record; the same call goes on. Raises UserError for a study that is at fault. Where
-    `accelerate launch` or `torchrun` started several processes, each calls this: they train together (`together.py`).
+    `accelerate launch` or `torchrun` started this, each of its processes calls it: they train together (`together.py`).
     """
     from stillmark.distill.processes import Processes
     from stillmark.resolve import resolve
@@ -52,7 +52,7 @@ def run_study(
         finished = store.finished_keys() - with_failed_replies(plan, store)
         todo = [job for job in plan.jobs.values() if job.key not in finished]
         with progress_bar(todo, store, quiet) as bar:
-            if processes.count > 1:
+            if processes.accelerator:
                 from stillmark.together import lead
 
                 lead(todo, plan, store, processes, lambda job, fraction: bar.update(job.key, fraction))

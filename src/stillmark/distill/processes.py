@@ -40,8 +40,8 @@ class Processes:
 
     @classmethod
     def launched(cls) -> "Processes":
-        """Those of the launcher that started this program; one where none did."""
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        """Those of the launcher that started this program; one, on the CPU, where none did."""
+        if not {"WORLD_SIZE", "ACCELERATE_MIXED_PRECISION"} & os.environ.keys():  # torchrun's, accelerate's
             return cls()
         return cls(launched_accelerator())
 
