@@ -102,6 +102,22 @@ def test_an_epoch_is_every_sequence_once_whatever_their_lengths(
     store.close()
 
 
+def test_the_card_says_how_near_the_cache_was(request_: DistillRequest, tmp_path: Path):
+    """A cache of every token is the live teacher to its own rounding, and one of four is not."""
+    found = {}
+    for k in (4, 300):
+        folder = distil(replace(request_, logit_cache_k=k), epochs=1, out=tmp_path / str(k))
+        text = (folder / "README.md").read_text().split("## The logit cache that it learnt from")[1]
+        numbers = [float(word) for word in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?:e-\d+)?", text)]
+        found[k] = dict(zip(("bytes", "positions", "kept", "least", "storing", "live", "cached", "cosine"), numbers,
+                            strict=False))  # fmt: skip
+    assert found[300]["bytes"] > found[4]["bytes"] > 8
+    assert found[300]["kept"] == 100 > found[4]["kept"]
+    assert found[300]["cached"] == pytest.approx(found[300]["live"], rel=1e-2)
+    assert found[4]["cached"] < found[4]["live"]  # buckets hide a part
+    assert found[300]["cosine"] > found[4]["cosine"]
+
+
 def test_a_student_of_a_family_that_is_not_converted_is_refused_before_it_is_trained(
     request_: DistillRequest, tmp_path: Path
 ):
