@@ -17,6 +17,7 @@ from stillmark.models.build import load_model
 from stillmark.models.given import given_tokenizer
 from stillmark.plan import Plan
 from stillmark.records import Store
+from stillmark.resolve import resolve
 from stillmark.study import Study
 from stillmark.study.schema import Text
 
@@ -91,6 +92,23 @@ def test_surprise_and_kl_are_those_of_the_models_own_logits(text_run: Path):
         assert score.nats == pytest.approx(float(nats), rel=1e-5)
         assert score.teacher_kl_nats == pytest.approx(float(kl), rel=1e-4, abs=1e-5)
         assert score.tokens == int(keep.sum())
+
+
+def test_another_held_out_text_trains_nothing_again(text_run: Path):
+    """What it touches is measured anew; the training text and all that was made of it is not."""
+    raw = yaml.safe_load((text_run / "study.yaml").read_text())
+    plans = []
+    for test_sequences in (6, 5):
+        raw["tasks"]["mixed"]["test_sequences"] = test_sequences
+        plans.append(Plan(resolve(Study.model_validate(raw))))
+    one, other = plans
+    assert one.train_keys == other.train_keys
+    assert one.capture_keys == other.capture_keys
+    assert not set(one.evaluation_keys.values()) & set(other.evaluation_keys.values())
+    raw["tasks"]["mixed"]["train"][0]["max_documents"] = 1
+    raw["tasks"]["mixed"]["train"][1]["max_documents"] = 20
+    changed = Plan(resolve(Study.model_validate(raw)))
+    assert not {changed.train_keys["live", 0], changed.train_keys["cached", 0]} & set(one.train_keys.values())
 
 
 def test_the_teacher_has_no_distance_from_itself(text_run: Path):

@@ -26,7 +26,8 @@ from stillmark.sizes import Sizes, compared, evenly_spaced, replies_flops, resol
 from stillmark.study.profile import Profile
 from stillmark.study.schema import ControlArm, GivenModel, PrunedModel, QuantisedArm, Study, Text
 
-METHOD_VERSION = 3  # of how stages are carried out: raised when code changes what a stage would record
+HELD_OUT_FACTS = ("sha256", "test_sequences", "test_tokens", "test_loss_tokens", "dropped_documents")
+METHOD_VERSION = 4  # of how stages are carried out: raised when code changes what a stage would record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,17 +121,16 @@ class Plan:
     def config(self, arm: str) -> dict[str, Any]:
         return self.sizes.config(arm)
 
-    def task_key(self, arm: str) -> dict[str, Any]:
-        """The settings of an arm's task that training depends on."""
+    def task_key(self, arm: str, *, with_held_out: bool = False) -> dict[str, Any]:
+        """The settings of an arm's task that training depends on; of a text task also what its held-out text is."""
         name = self.study.task_of(arm)
         spec = self.study.tasks[name]
-        if isinstance(spec, Text):
-            return {
-                "kind": spec.kind,
-                **resolved(self.study, arm).model_dump(exclude_defaults=True),
-                "context": spec.context_tokens,
-            }
-        return self.tasks[name].training_key()
+        if not isinstance(spec, Text):
+            return self.tasks[name].training_key()
+        facts = resolved(self.study, arm).model_dump(exclude_defaults=True)
+        if facts.get("train_sha256") and not with_held_out:
+            facts = {name: value for name, value in facts.items() if name not in HELD_OUT_FACTS}
+        return {"kind": spec.kind, **facts, "context": spec.context_tokens}
 
     def _refuse_impossible_budgets(self) -> None:
         faults = []
@@ -255,7 +255,7 @@ class Plan:
         task_name = self.study.task_of(name)
         spec = self.study.tasks[task_name]
         arm = self.study.arms[name]
-        inputs: dict[str, Any] = {"task": self.task_key(name), "checkpoint": checkpoint}
+        inputs: dict[str, Any] = {"task": self.task_key(name, with_held_out=True), "checkpoint": checkpoint}
         if isinstance(arm, QuantisedArm):
             inputs |= {"engine": "llamacpp", "format": arm.format}
         if isinstance(spec, Text):

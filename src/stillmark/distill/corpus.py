@@ -50,6 +50,7 @@ class Corpus:
         both = [*self.train, *(held_out.sequence for held_out in self.test)]
         return ResolvedText(
             sha256=hashlib.sha256(data_sha256(both).encode()).hexdigest(),
+            train_sha256=data_sha256(self.train),
             train_sequences=len(self.train),
             train_tokens=sum(len(sequence.token_ids) for sequence in self.train),
             train_loss_tokens=sum(sequence.num_loss_tokens for sequence in self.train),

@@ -108,9 +108,10 @@ class Text(Strict):
 
 
 class ResolvedText(Strict):
-    """A text task as token counts, and a checksum of its documents."""
+    """A text task as token counts, and checksums of its sequences."""
 
     sha256: str
+    train_sha256: str | None = None  # of those that are trained on alone; None: found by an earlier version
     train_sequences: Count
     train_tokens: Count
     train_loss_tokens: Count
