@@ -28,6 +28,11 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def package_version(name: str) -> str | None:
     try:
         return version(name)

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from stillmark.compute.stretch import share_machine
 from stillmark.errors import GOES_ON, KEPT, UserError
 from stillmark.plan import Job, Plan
-from stillmark.provenance import provenance
+from stillmark.provenance import num_cores, provenance
 from stillmark.records import Outcome, Store
 from stillmark.report.training import training_line
 from stillmark.startup import start_process
@@ -57,7 +57,7 @@ def run_study(
 
                 lead(todo, plan, store, processes, lambda job, fraction: bar.update(job.key, fraction))
             elif todo:
-                workers = workers or max(1, (os.cpu_count() or 1) // (study.threads or os.cpu_count() or 1))
+                workers = workers or max(1, num_cores() // (study.threads or num_cores()))
                 run_jobs(todo, study, folder, workers, bar)
         store.close()
     return len(todo)

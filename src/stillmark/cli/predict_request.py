@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from stillmark.cli.profile_request import num_cores, numbers
+from stillmark.cli.profile_request import numbers
 from stillmark.compute.hardware import device
 from stillmark.compute.predictor import Limits, Observation, Slowdown, fitted, predict
 from stillmark.errors import UserError
@@ -19,6 +19,7 @@ from stillmark.profiling.roofline import measured_ceilings
 from stillmark.profiling.session import Arm, Rules
 from stillmark.profiling.summary import summarise
 from stillmark.profiling.workload import EngineSpec, Workload
+from stillmark.provenance import num_cores
 
 UNKNOWN = "unknown"
 FIT_LENGTHS = (64, 512)  # two, so that weights and cache, matrices and attention can be told apart

@@ -1,7 +1,6 @@
 """From the options of `stillmark profile` to arms, workloads and rules."""
 
 import itertools
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from stillmark.profiling.roofline import Ceilings, measured_ceilings
 from stillmark.profiling.session import Arm, Rules, Session
 from stillmark.profiling.summary import SettingSummary, summarise
 from stillmark.profiling.workload import EngineSpec, Workload
+from stillmark.provenance import num_cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +151,3 @@ def numbers(text: str, option: str, least: int = 1) -> list[int]:
     if min(values) < least:
         raise UserError(f"{option} {text}: {least} is the least that is possible")
     return list(dict.fromkeys(values))
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

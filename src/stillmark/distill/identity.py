@@ -59,7 +59,7 @@ def cache_identity(teacher: torch.nn.Module, tokenizer: Any, data: Iterable[Toke
     return CacheIdentity(
         teacher=model_sha256(teacher),
         tokenizer=tokenizer_sha256(tokenizer),
-        template=_sha256_of(getattr(tokenizer, "chat_template", None)),
+        template=template_sha256(tokenizer),
         data=data_sha256(data),
     )
 
@@ -86,6 +86,11 @@ def tokenizer_sha256(tokenizer: Any) -> str:
         return _sha256_of(sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1]))
     whole = json.loads(backend.to_str())
     return _sha256_of({key: value for key, value in whole.items() if key not in ("truncation", "padding")})
+
+
+def template_sha256(tokenizer: Any) -> str:
+    """Of the chat template, or of there being none."""
+    return _sha256_of(getattr(tokenizer, "chat_template", None))
 
 
 def data_sha256(data: Iterable[TokenSequence]) -> str:

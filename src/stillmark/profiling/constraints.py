@@ -22,6 +22,7 @@ from typing import Any
 
 import stillmark
 from stillmark.errors import UserError
+from stillmark.provenance import num_cores
 from stillmark.study.amounts import bytes_of as bytes_of
 
 PROC_STATUS = Path("/proc/self/status")
@@ -68,9 +69,8 @@ def check_constraints(constraints: Constraints, *, threads: int | None, device: 
             raise UserError(f"memory cannot be capped on {sys.platform}: RLIMIT_AS and /proc are needed")
         if device != "cpu":
             raise UserError(f"the memory of `{device}` cannot be capped: only the host's can")
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if threads is not None and not 1 <= threads <= num_cores:
-        raise UserError(f"{threads} threads are not possible here: this process may use {num_cores} cores")
+    if threads is not None and not 1 <= threads <= num_cores():
+        raise UserError(f"{threads} threads are not possible here: this process may use {num_cores()} cores")
 
 
 def apply_cores(constraints: Constraints) -> None:

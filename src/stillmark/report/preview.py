@@ -1,6 +1,5 @@
 """What `stillmark check` prints: the stages of a study before anything is run."""
 
-import os
 import time
 from collections import defaultdict
 from typing import Any
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stillmark.plan import Job, Plan
+from stillmark.provenance import num_cores
 from stillmark.study import Study
 
 # Share of this machine's matmul rate that a stage is taken to reach, for the time that is predicted. Small models
@@ -62,7 +62,7 @@ def profile_core_seconds(job: Job) -> float:
     """A profile ends by the clock: its budget for each engine, format and memory cap, on its threads."""
     num_formats = sum(len(formats) for arm in job.inputs["arms"] for formats in arm["engines"].values())
     num_settings = num_formats * len(job.inputs["memory_cap_bytes"])
-    threads: int = job.inputs["threads"] or os.cpu_count() or 1
+    threads: int = job.inputs["threads"] or num_cores()
     return float(job.inputs["budget_seconds"]) * num_settings * threads
 
 

@@ -13,7 +13,7 @@ from stillmark.backends.kernels import is_onednn_faster
 from stillmark.distill.processes import Processes
 from stillmark.distill.speed import matmul_peak
 from stillmark.plan import Job, Plan
-from stillmark.provenance import provenance
+from stillmark.provenance import num_cores, provenance
 from stillmark.records import Store
 from stillmark.stages.adopt import adopt, device_name
 from stillmark.stages.ask import evaluate, generate
@@ -37,7 +37,7 @@ def do_job(
     `processes`: those that train it together, each with a store of its own; None: this one alone.
     """
     processes = processes or Processes()
-    cores = max(1, (os.cpu_count() or 1) // processes.count_here)
+    cores = max(1, num_cores() // processes.count_here)
     torch.set_num_threads(plan.study.threads or cores)
     if processes.device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic

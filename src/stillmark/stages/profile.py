@@ -1,6 +1,5 @@
 """Measured inference of a study's arms, alone on the machine: the profiling procedure, its figures as records."""
 
-import os
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from stillmark.plan import Job, Plan
 from stillmark.profiling.arm_profile import ArmRequest, profile_arms
 from stillmark.profiling.journal import Journal
 from stillmark.profiling.workload import Workload
+from stillmark.provenance import num_cores
 from stillmark.records import Outcome, Store
 
 
@@ -60,8 +60,3 @@ def work_of(job: Job, arm: Mapping[str, Any], store: Store) -> tuple[Workload, s
     prompt, new = (round(sum(column) / len(pairs)) for column in zip(*pairs, strict=True))
     workload = Workload(prompt_tokens=prompt, new_tokens=max(2, new), batch=batch)
     return workload, f"means of {len(pairs)} answers of the arm"
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

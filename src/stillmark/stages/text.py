@@ -14,7 +14,13 @@ from stillmark.compute.stretch import Stretch
 from stillmark.distill.corpus import Corpus, read_corpus
 from stillmark.distill.counting import executed_shape
 from stillmark.distill.head import OutputHead, checked_output_head
-from stillmark.distill.identity import CacheIdentity, TokenSequence, data_sha256, tokenizer_sha256
+from stillmark.distill.identity import (
+    CacheIdentity,
+    TokenSequence,
+    data_sha256,
+    template_sha256,
+    tokenizer_sha256,
+)
 from stillmark.distill.logit_cache import CacheSettings, LogitCache
 from stillmark.distill.logit_capture import capture_flops, capture_logits, teacher_hidden_states
 from stillmark.distill.objective_teacher import head_forward_flops
@@ -151,7 +157,7 @@ def cache_identity_of(teacher_key: str, plan: Plan, store: Store, arm: str) -> C
     return CacheIdentity(
         teacher=store.checkpoints(teacher_key)[-1].sha256,
         tokenizer=tokenizer_sha256(tokenizer),
-        template=str(tokenizer.chat_template),
+        template=template_sha256(tokenizer),
         data=data_sha256(corpus_for(plan, arm).train),
     )
 
