@@ -129,7 +129,7 @@ def test_what_is_not_known_is_refused(directory, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text(json.dumps({"model_type": "mamba"}))
-    with pytest.raises(UserError, match="not converted here"):
+    with pytest.raises(UserError, match="not converted to GGUF here"):
         quantise(other, tmp_path / "x.gguf", "Q8_0")
     assert (
         format_of("blk.0.ffn_up.weight", (48, 64), "Q4_0", is_tied=True) == "F16"
