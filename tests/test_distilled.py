@@ -18,7 +18,7 @@ from stillmark.errors import UserError
 from stillmark.plan import Plan
 from stillmark.profiling.convert_hf import require_convertible
 from stillmark.records import Store
-from stillmark.stages.train import text_source
+from stillmark.stages.train import STATE_FILE, text_source
 from stillmark.study.distill import DistillRequest
 
 
@@ -66,6 +66,68 @@ def test_damaged_weights_are_never_handed_out(done: Path, request_: DistillReque
     with pytest.raises(UserError, match="is not the file that was recorded"):
         distil(request_, epochs=1, out=out)
     assert (out / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_what_a_damaged_file_says_helps(done: Path, request_: DistillRequest, tmp_path: Path):
+    """Deleted as it says, it is made again by the same command, to the same bytes, and nothing else is done again."""
+    out = shutil.copytree(done, tmp_path / "out")
+    whole = final_weights(out).read_bytes()
+    counts = recorded(out)
+    final_weights(out).write_bytes(whole[:-1] + b"x")
+    with pytest.raises(UserError, match="delete ") as error:
+        distil(request_, epochs=1, out=out)
+    shutil.rmtree(re.search(r"delete (\S+)\.", str(error.value))[1])
+    distil(request_, epochs=1, out=out)
+    assert final_weights(out).read_bytes() == whole
+    assert recorded(out) == counts
+
+
+@pytest.mark.parametrize("kind", ["state", "chunk", "judge"])
+def test_a_killed_run_whose_files_are_damaged_goes_on_when_they_are_deleted(
+    request_: DistillRequest, tmp_path: Path, kind: str
+):
+    """As its hint says: a training's state, captured logits, the judge's states."""
+    cached = replace(request_, logit_cache_k=8, learning_rate=1e-3)
+    distil(cached, epochs=1, out=tmp_path / "whole")
+    out = shutil.copytree(tmp_path / "whole", tmp_path / "out")
+    store = Store.open(out)
+    with store.connection:  # as a kill after the first checkpoint leaves it
+        (key,) = (job.key for job in store.jobs() if job.stage == "train")
+        last = store.checkpoints(key)[-1].index
+        for table in ("ledger", "checkpoints"):
+            store.connection.execute(f'DELETE FROM {table} WHERE job_key = ? AND "index" > 0', (key,))
+        store.connection.execute("UPDATE jobs SET finished_at = NULL WHERE stage IN ('train', 'evaluate')")
+        store.connection.execute("DELETE FROM text_scores")
+        store.connection.execute("DELETE FROM ledger WHERE part = 'evaluate'")
+    store.close()
+    assert last == 2
+    path = {
+        "state": out / "models" / key / f"0-{STATE_FILE}",
+        "chunk": next(out.glob("captures/*/chunk-000000.safetensors")),
+        "judge": next(out.glob("captures/*/hidden_states.safetensors")),
+    }[kind]
+    path.write_bytes(path.read_bytes()[:-1] + b"x" if path.exists() else b"x")
+    with pytest.raises(UserError) as error:
+        distil(cached, epochs=1, out=out)
+    named = Path(re.search(r"delete (\S+)\.", str(error.value))[1]) if kind == "chunk" else path
+    shutil.rmtree(named) if named.is_dir() else named.unlink()
+    distil(cached, epochs=1, out=out)
+    assert recorded(out) == recorded(tmp_path / "whole")
+    assert final_weights(out).read_bytes() == final_weights(tmp_path / "whole").read_bytes()
+
+
+def recorded(out: Path) -> list:
+    """What a run's records count: no times."""
+    store = Store.open(out)
+    try:
+        return [
+            (job.key, [(e.part, e.index, e.flops, e.tokens) for e in store.ledger(job.key)],
+             [(row.index, row.step, row.sha256) for row in store.checkpoints(job.key)],
+             [(score.index, score.nats) for score in store.text_scores(job.key)])
+            for job in store.jobs() if job.finished_at
+        ]  # fmt: skip
+    finally:
+        store.close()
 
 
 def test_too_few_steps_are_refused_with_options_that_help(request_: DistillRequest):
@@ -162,6 +224,8 @@ def test_a_control_of_a_student_that_replies_reads_the_same_samples_in_the_same_
         ({"hidden_size": 33}, "--hidden is 33, but teacher has 32"),
         ({"hidden_size": 30}, "The hidden size (30) is not a multiple of the number of attention heads (4)"),
         ({"logit_cache_k": 100_000}, "--logit-cache is 100,000, but there are 300 tokens"),
+        ({"logit_cache_k": 4, "method": "sft"}, "--logit-cache"),
+        ({"context_tokens": 4096}, "--context is 4,096, but --teacher has 2,048 positions"),
         ({"prompt": None, "response": None}, "name the field with --text, or with --prompt and --response"),
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from tests.conftest import run_stillmark
 from tests.test_text_study import RECIPE, opened
-from tests.text_models import write_documents, write_given_model
+from tests.text_models import write_documents, write_given_model, write_held_out
 
 from stillmark.analysis.conclusion import conclude_study
 from stillmark.report.text_answer import spent_line
@@ -40,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = {
         "name": "predicted", "seeds": [0], "threads": 1,
         "tasks": {"pages": {"kind": "text", "context_tokens": 24, "test_sequences": 1, "train": [{"file": str(text)}],
-                            "test": [{"file": str(text)}]}},
+                            "test": [{"file": str(write_held_out(folder))}]}},
         "models": {"given": {"checkpoint": str(folder / "teacher")}, "small": {"checkpoint": str(folder / "student")}},
         "arms": {"teacher": {"kind": "teacher", "model": "given"}, **arms},
         "conclusion": {"students": list(arms)},

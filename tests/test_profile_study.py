@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.conftest import run_stillmark
-from tests.text_models import write_documents, write_given_model
+from tests.text_models import write_documents, write_given_model, write_held_out
 
 from stillmark.plan import Plan
 from stillmark.records import Store
@@ -88,7 +88,7 @@ def test_a_text_study_measures_formats_of_llamacpp(tmp_path):
     study = {
         "name": "formats", "seeds": [0], "threads": 1,
         "tasks": {"pages": {"kind": "text", "context_tokens": 32, "test_sequences": 2,
-                            "train": [{"file": str(text)}], "test": [{"file": str(text)}]}},
+                            "train": [{"file": str(text)}], "test": [{"file": str(write_held_out(tmp_path))}]}},
         "models": {"given": {"checkpoint": str(write_given_model(tmp_path / "given"))}},
         "arms": {"given": {"kind": "teacher", "model": "given", "quantise": ["F32", "Q8_0"]}},
         "profile": {"prompt_tokens": 8, "new_tokens": 4,

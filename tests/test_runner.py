@@ -1,5 +1,6 @@
 """The whole path on a study of seconds: what is recorded, what a kill leaves, what is run again."""
 
+import pickle
 import random
 import shutil
 import signal
@@ -15,8 +16,10 @@ from tests.conftest import ENVIRONMENT, TINY, run_stillmark, stillmark
 
 from stillmark import runner
 from stillmark.compute.flops import generate_flops
+from stillmark.errors import UserError
 from stillmark.plan import Plan
 from stillmark.records import Outcome, Store
+from stillmark.runner import that_travels
 from stillmark.study import Study
 
 TABLES_WITHOUT_TIMES = {
@@ -39,6 +42,19 @@ def records(folder: Path) -> dict[str, list[Any]]:
 
 def finished_times(folder: Path) -> dict[str, str]:
     return dict(sqlite3.connect(folder / "records.sqlite").execute("SELECT key, finished_at FROM jobs"))
+
+
+def test_an_error_that_cannot_be_pickled_reaches_the_parent_in_words():
+    """Its own class asks for two arguments by name, as huggingface_hub's of a config that is not valid do."""
+
+    class Strict(Exception):
+        def __init__(self, *, validator: str, cause: str) -> None:
+            super().__init__(f"{validator}: {cause}")
+
+    sent = that_travels(Strict(validator="heads", cause="33 is no multiple of 4"))
+    assert str(pickle.loads(pickle.dumps(sent))) == "Strict: heads: 33 is no multiple of 4"
+    mine = UserError("no", "do")
+    assert that_travels(mine) is mine
 
 
 def test_every_job_of_the_plan_is_recorded(tiny_run: Path):

@@ -8,17 +8,18 @@ import pytest
 import torch
 import yaml
 from tests.conftest import run_stillmark
-from tests.text_models import PARAGRAPHS, write_documents, write_given_model
+from tests.text_models import PARAGRAPHS, write_documents, write_given_model, write_held_out
 
 from stillmark.compute.flops import forward_flops, train_flops
 from stillmark.compute.shapes import shape_from_config
 from stillmark.distill.corpus import bytes_before, read_corpus
+from stillmark.errors import UserError
 from stillmark.models.build import load_model
 from stillmark.models.given import given_tokenizer
 from stillmark.plan import Plan
 from stillmark.records import Store
 from stillmark.resolve import resolve
-from stillmark.study import Study
+from stillmark.study import Study, study_from_text
 from stillmark.study.schema import Text
 
 RECIPE = {
@@ -111,6 +112,25 @@ def test_another_held_out_text_trains_nothing_again(text_run: Path):
     assert not {changed.train_keys["live", 0], changed.train_keys["cached", 0]} & set(one.train_keys.values())
 
 
+def test_text_that_is_held_out_is_not_trained_on(text_run: Path, tmp_path: Path):
+    """Whole texts as well as prompts: the same is dropped and counted, or, where it is all there is, refused."""
+    raw = yaml.safe_load((text_run / "study.yaml").read_text())
+    rows = [json.dumps({"text": text}) for text in PARAGRAPHS]
+    train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
+    train.write_text("\n".join(rows))
+    test.write_text("\n".join(rows[1:]))
+    task = raw["tasks"]["mixed"]
+    task |= {"train": [{"file": str(train)}], "test": [{"file": str(test)}], "context_tokens": 512}
+    facts = resolve(Study.model_validate(raw)).tasks["mixed"].resolved
+    assert (facts.train_sequences, facts.dropped_documents) == (1, len(PARAGRAPHS) - 1)
+    test.write_text("\n".join(rows))
+    with pytest.raises(UserError, match="4 of 4 documents were dropped"):
+        resolve(Study.model_validate(raw))
+    task["test"] = task["train"]
+    with pytest.raises(UserError, match=r"tasks\.mixed\.test: .*train\.jsonl` is trained on too"):
+        study_from_text(yaml.safe_dump(raw))
+
+
 def test_the_teacher_has_no_distance_from_itself(text_run: Path):
     store, plan = opened(text_run)
     (job,) = [
@@ -122,15 +142,17 @@ def test_the_teacher_has_no_distance_from_itself(text_run: Path):
 def test_every_target_is_in_one_window_and_bytes_add_up(tmp_path: Path):
     text, _ = write_documents(tmp_path)
     tokenizer = given_tokenizer(str(write_given_model(tmp_path / "given")))
-    spec = Text.model_validate(
-        {"kind": "text", "train": [{"file": str(text)}], "test": [{"file": str(text)}], "context_tokens": 16,
-         "test_sequences": 10_000}
-    )  # fmt: skip
-    corpus = read_corpus(spec, tokenizer)
+    other, files = write_held_out(tmp_path), {}
+    for train, test in ((text, other), (other, text)):
+        spec = Text.model_validate(
+            {"kind": "text", "train": [{"file": str(train)}], "test": [{"file": str(test)}], "context_tokens": 16,
+             "test_sequences": 10_000}
+        )  # fmt: skip
+        files[train] = read_corpus(spec, tokenizer)
     ids = tokenizer(text.read_text())["input_ids"]
-    assert [t for window in corpus.train for t in window.targets] == [*ids[1:], tokenizer.eos_token_id]
+    assert [t for window in files[text].train for t in window.targets] == [*ids[1:], tokenizer.eos_token_id]
     first = len(tokenizer.decode(ids[:1]).encode())
-    assert sum(window.num_bytes for window in corpus.test) == len(text.read_bytes()) - first
+    assert sum(window.num_bytes for window in files[other].test) == len(text.read_bytes()) - first
 
 
 def test_bytes_before_each_character():

@@ -37,6 +37,13 @@ def write_given_model(folder: Path, *, seed: int = 0, hidden_size: int = 32, voc
     return folder
 
 
+def write_held_out(folder: Path) -> Path:
+    """A text file that no training text has."""
+    path = folder / "other_pages.txt"
+    path.write_text("".join(reversed(PARAGRAPHS)), encoding="utf-8")
+    return path
+
+
 def write_documents(folder: Path) -> tuple[Path, Path]:
     """(a text file, a JSONL file of prompts with responses)."""
     text, pairs = folder / "pages.txt", folder / "pairs.jsonl"

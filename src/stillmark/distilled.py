@@ -37,7 +37,14 @@ OPTIONS = (
     (r"models\.student\.num_hidden_layers:", "--layers"),
     (r"models\.student\.intermediate_size:", "--intermediate"),
     (r"models\.student\.hidden_size:", "--hidden"),
-    (r"arms\.student\.recipe\.logit_cache\.k:", "--logit-cache"),
+    (r"arms\.student\.recipe\.logit_cache(\.k)?:", "--logit-cache"),
+    (
+        r"tasks\.data\.test: (`.*`) is trained on too; .*",
+        r"--test: \1 is under --data too; leave it out of one of them",
+    ),
+    (r"\bcontext_tokens: is", "--context is"),
+    (r" (and|or) num_kv_heads\b", ""),
+    (r"\bmodels\.teacher\b", "--teacher"),
     (r"`learning_rate` or raise `warmup_samples`", "--learning-rate"),
     (r"\bnum_layers\b", "--layers"),
     (r"\bffn_size\b", "--intermediate"),
@@ -58,7 +65,7 @@ def distil(request: DistillRequest, *, epochs: float, out: Path, write_gguf: boo
         study = processes.from_first(lambda: budgeted_study(request, epochs))
         if write_gguf:
             require_convertible_student(study)
-        run_study(study, study.model_dump_json(indent=2, exclude_defaults=True), out)
+        run_study(study, study.model_dump_json(indent=2, exclude_defaults=True), out, wanted=["student"])
     return write_student(request, out, write_gguf=write_gguf) if processes.is_first else None
 
 

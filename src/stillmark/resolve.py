@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillmark.benchmark_plan import benchmarked_arms, label_of
+from stillmark.compute.shapes import shape_from_config
 from stillmark.distill.corpus import read_corpus
 from stillmark.distill.objective_uld import compared_text
 from stillmark.distill.trackers import require_trackers
@@ -79,15 +80,22 @@ def require_fit(study: Study, tokenizers: Mapping[str, Any]) -> None:
 
 
 def require_buildable(study: Study) -> None:
-    """Refuses a model to be made, or cut out of another, of sizes that its architecture cannot have."""
+    """Refuses a model whose FLOPs no formula is known of, and sizes that an architecture cannot have."""
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     sizes = Sizes(study)
     for name, arm in study.arms.items():
-        if isinstance(study.models[arm.model], GivenModel):
+        config, spec = sizes.config(name), study.models[arm.model]
+        try:
+            shape_from_config(config)
+        except UserError as error:
+            given = f" ({spec.checkpoint})" if isinstance(spec, GivenModel) else ""
+            reason = error.message.partition("\n")[0]
+            raise UserError(f"models.{arm.model}{given}: {reason}",
+                            "use a causal language model, such as a Llama, Qwen or Gemma") from error  # fmt: skip
+        if isinstance(spec, GivenModel):
             continue
-        config = sizes.config(name)
         try:
             AutoConfig.for_model(**config)
         except (StrictDataclassError, ValueError) as error:

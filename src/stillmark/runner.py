@@ -3,10 +3,11 @@
 import fcntl
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -29,15 +30,23 @@ from stillmark.study import Study
 
 
 def run_study(
-    study: Study, text: str, folder: Path, *, workers: int | None = None, quiet: bool = False
+    study: Study,
+    text: str,
+    folder: Path,
+    *,
+    workers: int | None = None,
+    quiet: bool = False,
+    wanted: Sequence[str] = (),
 ) -> int:
-    """Carries out what is not yet recorded of a study in `folder`; returns how many jobs that was.
+    """Carries out what is not yet recorded of a study in `folder`; returns how many jobs that was. The models of the
+    arms in `wanted` are there when it is done, also where someone has deleted them.
 
     Ctrl-C and `kill -9` lose no record; the same call goes on. Raises UserError for a study that is at fault. Where
     `accelerate launch` or `torchrun` started this, each of its processes calls it: they train together (`together.py`).
     """
     from stillmark.distill.processes import Processes
     from stillmark.resolve import resolve
+    from stillmark.stages.lost import forget_lost
 
     processes = Processes.launched()
     study = processes.from_first(lambda: resolve(study))
@@ -50,6 +59,8 @@ def run_study(
         store = Store.create(folder / "records.sqlite")
         store.put_study(text, study.model_dump(), [job.row() for job in plan.jobs.values()], provenance())
         finished = store.finished_keys() - with_failed_replies(plan, store)
+        models = {plan.train_keys[arm, seed] for arm in wanted for seed in study.seeds}
+        finished -= forget_lost(plan, store, plan.jobs.keys() - finished, models)
         todo = [job for job in plan.jobs.values() if job.key not in finished]
         with progress_bar(todo, store, quiet) as bar:
             if processes.accelerator:
@@ -261,4 +272,16 @@ def work(key: str) -> None:
     from stillmark.stages import do_job
 
     plan, store, messages = _worker["plan"], _worker["store"], _worker["messages"]
-    do_job(plan.jobs[key], plan, store, lambda fraction: messages.put((key, min(fraction, 0.999))))
+    try:
+        do_job(plan.jobs[key], plan, store, lambda fraction: messages.put((key, min(fraction, 0.999))))
+    except Exception as error:
+        raise that_travels(error) from error
+
+
+def that_travels(error: Exception) -> Exception:
+    """The error, or its words where it does not survive the way to the parent, which would break the pool there."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

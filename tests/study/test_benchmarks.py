@@ -7,6 +7,7 @@ import pytest
 import yaml
 from tests.benchmark_tasks import benchmark_study, write_tasks
 from tests.test_text_study import study_of
+from tests.text_models import write_held_out
 
 from stillmark.errors import UserError
 from stillmark.evaluate.study_benchmarks import rows_of
@@ -20,7 +21,7 @@ def test_what_a_benchmark_asks_is_not_learned_from(tmp_path: Path):
     study = study_of(tmp_path)
     text = study["tasks"]["mixed"]
     text["train"] = [text["train"][0], {**text["train"][1], "held_out_share": 0.0}]
-    text["test"] = [text["train"][0]]
+    text["test"] = [{"file": str(write_held_out(tmp_path))}]
     plain = resolve(checked_study(study, "plain")).tasks["mixed"].resolved
     asked = resolve(checked_study(study | {"benchmarks": {"tasks": [f"{tmp_path}/known.yaml"]}}, "asked"))
     found = asked.tasks["mixed"].resolved

@@ -103,6 +103,26 @@ def test_chats_end_in_their_last_assistant_turn(tmp_path: Path):
     assert [document.response for document in listed] == ["2", "4"]
 
 
+@pytest.mark.parametrize(
+    ("row", "prompt", "response"),
+    [
+        ({"prompt": "q", "completion": "a"}, "q", "a"),
+        ({"instruction": "q", "output": "a"}, "q", "a"),
+        ({"instruction": "q", "input": "", "output": "a"}, "q", "a"),
+        ({"instruction": "q", "input": "of this", "output": "a"}, "q\n\nof this", "a"),
+        ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, "q", "a"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]},
+                       {"role": "assistant", "content": "a"}]}, "q", "a"),
+    ],
+)  # fmt: skip
+def test_the_usual_formats_need_no_names(tmp_path: Path, row: dict, prompt: str, response: str):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row))
+    (document,), _ = read_documents([TextFile(file=str(path))])
+    assert (document.prompt, document.response) == (prompt, response)
+    assert all(role == "user" for role, _ in document.asked)
+
+
 def test_blank_texts_marks_and_line_separators(tmp_path: Path):
     path = tmp_path / "a.jsonl"
     path.write_bytes('\ufeff{"text": "a\u2028b"}\r\n\r\n{"text": "  "}\r\n{"text": "c"}'.encode())
@@ -121,7 +141,8 @@ FAULTS = [
     ([{"text": "  "}], {}, "every text in it is blank"),
     ([GOOD], {"prompt": "text"}, "`prompt` needs `response`"),
     ([GOOD], {"text": "text", "response": "text"}, "it goes with neither"),
-    ([{"messages": [{"from": "human", "value": "a"}]}], {}, "is an object with from, value, not one with role"),
+    ([{"messages": [{"who": "human", "what": "a"}]}], {}, "is an object with who, what, not one with role"),
+    ([{"messages": [{"role": "user", "content": None}]}], {}, "`messages[0].content` is null, not text"),
     ([{"messages": [{"role": "user", "content": "a"}]}], {}, "no turn of the role assistant to learn"),
     ([GOOD], {"held_out_share": 1e-9}, "no document is left to hold out: of 1"),
     ([], {}, "is empty"),
@@ -149,7 +170,9 @@ def test_files_that_cannot_be_read(tmp_path: Path):
         read(str(tmp_path / "latins.jsonl"))
     with pytest.raises(UserError, match="there is no folder"):
         read(str(tmp_path / "nowhere" / "a.txt"))
-    with pytest.raises(UserError, match=r"neither \.txt"):
+    with pytest.raises(
+        UserError, match=r"neither \.txt[\s\S]*pandas\.read_csv\('.*a\.csv'\)\.to_json\('a\.jsonl'"
+    ):
         read(str(tmp_path / "a.csv"))
     (tmp_path / "a.txt").write_text("one document\n")
     with pytest.raises(UserError, match="single line, so no share of its lines can be held out"):

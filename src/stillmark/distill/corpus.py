@@ -35,7 +35,8 @@ class Corpus:
     train: list[TokenSequence]
     test: list[HeldOutSequence]
     dropped_documents: int
-    """Of the training files: those whose prompt a held-out document or a benchmark has, or shares a run with."""
+    """Of the training files: those whose prompt a held-out document or a benchmark has, or shares a run with, and texts
+    without a prompt that are held out too."""
     train_texts: list[TokenText] | None = None
     """What a teacher with another tokenizer reads, one a sequence; None where it was not asked for."""
 
@@ -68,7 +69,8 @@ def read_corpus(
     spec: Text, tokenizer: Any, questions: Sequence[str] = (), *, cut_by: Any = None, with_texts: bool = False
 ) -> Corpus:
     """The task's files as sequences. Training documents whose prompt is in the held-out ones or in `questions`, of the
-    benchmarks that the models are asked, are left out. Raises UserError where nothing is left to train or test on.
+    benchmarks that the models are asked, are left out, and so are texts that are held out as they are. Raises UserError
+    where nothing is left to train or test on.
 
     `cut_by`: the tokenizer by which the held-out text is cut into pieces, where that is another one, so that all models
     of a study are held to the same pieces.
@@ -81,7 +83,10 @@ def read_corpus(
     test_documents = [*held_out, *read_documents(spec.test)[0]]
     prompts = [document.prompt for document in test_documents if document.prompt]
     evaluation = EvaluationItems([*prompts, *questions])
-    kept, overlaps = without_overlap(train_documents, lambda document: document.prompt, evaluation)
+    kept, _ = without_overlap(train_documents, lambda document: document.prompt, evaluation)
+    told = {document.response for document in test_documents if not document.prompt}
+    kept = [document for document in kept if document.prompt or document.response not in told]
+    dropped = len(train_documents) - len(kept)
     train: list[TokenSequence] = []
     train_texts: list[TokenText] = []
     for window in windows_of(kept, tokenizer, spec.context_tokens):
@@ -90,6 +95,12 @@ def read_corpus(
             train_texts.append(window.token_text())
     test = list(windows_of(test_documents, cut_by or tokenizer, spec.context_tokens))
     if not train:
+        if dropped:
+            raise UserError(
+                f"a text task has no text to train on: {dropped:,} of {len(train_documents):,} documents were dropped, "
+                "as what they ask or say is in the held-out text or in a benchmark",
+                "give other text to train on, or to test on",
+            )
         raise UserError("a text task has no text to train on", "add a file to `train`")
     if not test:
         raise UserError("a text task has no text to test on", "add a file to `test`, or set `held_out_share`")
@@ -110,7 +121,7 @@ def read_corpus(
             )
             for window in pieces
         ],
-        dropped_documents=overlaps.equal + overlaps.shared_run,
+        dropped_documents=dropped,
         train_texts=train_texts if with_texts else None,
     )
 

@@ -94,7 +94,9 @@ class Manifest:
             content = json.loads(path.read_text())
             checksum = content.pop("sha256")
         except FileNotFoundError:
-            raise UserError(f"{directory}: no logit cache is here (there is no manifest.json)") from None
+            raise UserError(
+                f"{directory}: no logit cache is here (there is no manifest.json)", CAPTURE_AGAIN
+            ) from None
         except (ValueError, KeyError, AttributeError):
             raise damaged(path) from None
         if checksum != _json_sha256(content):
@@ -293,12 +295,15 @@ def _sampled_targets(pieces: list[tuple[_Chunk, int, int]], manifest: Manifest) 
     )
 
 
+CAPTURE_AGAIN = "Capture again: a study does so when its command is run again"
+
+
 def damaged(path: Path, where: str = "") -> UserError:
     """The error for a file that is not what was written."""
     place = f"{path}, {where}" if where else str(path)
     return UserError(
         f"{place}: damaged, its checksum or content is not what was written",
-        "delete the cache's directory and capture again",
+        f"delete {path.parent}. {CAPTURE_AGAIN}",
     )
 
 

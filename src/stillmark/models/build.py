@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stillmark.errors import UserError
-from stillmark.models.tensor_files import sync
+from stillmark.models.tensor_files import MADE_AGAIN, sync
 
 
 def word_tokenizer(words: list[str]) -> Any:
@@ -70,12 +70,10 @@ def checked_weights(folder: Path, sha256: str | None) -> Path:
     """The file of a directory's weights. With `sha256`, it must be just that one."""
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise UserError(
-            f"{folder}: there is no model.safetensors", hint="delete the study's folder to make it again"
-        )
+        raise UserError(f"{folder}: there is no model.safetensors", hint=MADE_AGAIN)
     if sha256 is not None and file_sha256(weights) != sha256:
         raise UserError(f"{weights}: is not the file that was recorded (sha256 differs)",
-                        hint="delete the study's folder to make it again")  # fmt: skip
+                        hint=f"delete {folder}. {MADE_AGAIN}")  # fmt: skip
     return weights
 
 

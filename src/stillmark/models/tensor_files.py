@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from stillmark.errors import UserError
 
+MADE_AGAIN = "The same command makes it again, with all that it needs for that"
 CHECKSUM = "sha256"  # in a file's metadata: of its names and tensors
 
 
@@ -25,7 +26,9 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The tensors and the metadata. Raises UserError where the file is not as it was written."""
+    """The tensors and the metadata. Raises UserError where the file is not there, or not as it was written."""
+    if not path.exists():
+        raise UserError(f"{path}: is not there", hint=MADE_AGAIN)
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -39,7 +42,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 def damaged(path: Path) -> UserError:
     return UserError(f"{path}: is not as it was written (its checksum differs)",
-                     hint="delete this job's folder, or the study's, to make it again")  # fmt: skip
+                     hint=f"delete it. {MADE_AGAIN}")  # fmt: skip
 
 
 def checksum(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:

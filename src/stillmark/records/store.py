@@ -123,6 +123,13 @@ class Store:
         with self.connection:
             self.connection.execute("UPDATE jobs SET finished_at = ? WHERE key = ?", (now(), key))
 
+    def forget(self, key: str) -> None:
+        """Drops what a job of files (a model, a capture) had recorded: it is done again from its beginning."""
+        with self.transaction():
+            for table in ("ledger", "checkpoints"):
+                self.connection.execute(f"DELETE FROM {table} WHERE job_key = ?", (key,))
+            self.connection.execute("UPDATE jobs SET finished_at = NULL WHERE key = ?", (key,))
+
     def add_items(self, items: Iterable[ItemRecord]) -> None:
         rows = [astuple(item) for item in items]
         self.connection.executemany("INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?, ?)", rows)

@@ -16,7 +16,6 @@ from typing import Any
 
 import stillmark
 from stillmark.analysis.conclusion import conclude_study
-from stillmark.errors import UserError
 from stillmark.records import Store
 from stillmark.report.checks import Check
 from stillmark.report.record_checks import check_records
@@ -77,13 +76,7 @@ def copy_records(folder: Path, target: Path) -> None:
     """A copy of the store as of one moment, also while a run is writing to it."""
     store = Store.open(folder)
     try:
-        connection = sqlite3.connect(store.path, timeout=60)
-        try:
-            connection.execute("VACUUM INTO ?", (str(target),))
-        finally:
-            connection.close()
-    except sqlite3.DatabaseError as error:
-        raise UserError(f"{store.path}: cannot be copied: {error}") from error
+        store.connection.execute("VACUUM INTO ?", (str(target),))
     finally:
         store.close()
 

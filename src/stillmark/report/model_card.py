@@ -9,6 +9,7 @@ from stillmark.compute.ledger import BOUNDARY_WORDS, Amount, Part
 from stillmark.records import TextScore
 from stillmark.report.training import PART_TITLES
 from stillmark.report.words import count, percent, quantity
+from stillmark.sizes import resolved
 from stillmark.study.schema import GivenModel
 
 PART_WORDS = {
@@ -51,6 +52,11 @@ def model_card(lineage: Lineage, arm: str) -> str:
     lines += speed_lines(lineage, arm, seed)
     if study.is_text:
         lines += quality_lines(lineage, arm, seed)
+        if dropped := resolved(study, arm).dropped_documents:
+            lines += [
+                f"{dropped:,} documents of the training text were left out: what they ask or say is held out.",
+                "",
+            ]
     lines += [
         "## How it was made",
         "",

@@ -133,6 +133,14 @@ def text_faults(
     if not is_text and given:
         yield (f"models.{given[0]}: a given model goes with text tasks; question tasks made here have "
                "a vocabulary of their own (`stillmark eval` asks given models)")  # fmt: skip
+    for name, task in tasks.items():
+        files = [
+            [mapping(file).get("file") for file in mapping(task).get(part) or []]
+            for part in ("train", "test")
+        ]
+        for both in dict.fromkeys(file for file in files[0] if file in files[1]):
+            yield (f"tasks.{name}.test: `{both}` is trained on too; leave it out of one of them, or give it a "
+                   "`held_out_share` under `train`")  # fmt: skip
     for name, arm in arms.items():
         text = mapping(arm.get("recipe")).get("text")
         if text is not None and (text == "corpus") != is_text:

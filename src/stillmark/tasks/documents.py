@@ -8,7 +8,8 @@
     - file: chats.jsonl                 # a list of {role, content}: the last assistant turn is the response
       text: messages
 
-Where no field is named, those called `messages`, `text`, or `prompt` and `response` are taken. Documents of blanks
+Where no field is named, those called `messages`, `conversations` (ShareGPT), `text`, or a prompt with its response are
+taken: `prompt` and `response` or `completion`, `instruction` (with `input`, Alpaca) and `output`. Documents of blanks
 alone are left out. Relative paths are relative to the current directory.
 """
 
@@ -25,6 +26,12 @@ from stillmark.errors import UserError, did_you_mean
 from stillmark.study.schema import TextFile
 from stillmark.tasks.overlap import MIN_RUN_WORDS, plain, words_of
 
+ALPACA = {"prompt": "instruction", "response": "output"}
+USUAL_FIELDS = (
+    {"text": "messages"}, {"text": "conversations"}, {"text": "text"}, ALPACA,
+    {"prompt": "prompt", "response": "response"}, {"prompt": "prompt", "response": "completion"},
+)  # fmt: skip
+ROLES = {"human": "user", "gpt": "assistant"}  # ShareGPT's names
 KINDS = {str: "text", list: "a list", dict: "an object", type(None): "null", bool: "true or false"}
 
 
@@ -112,7 +119,12 @@ def documents_of(file: TextFile) -> Iterator[Document]:
     path = Path(file.file)
     fields = {name: getattr(file, name) for name in ("text", "prompt", "response") if getattr(file, name)}
     if path.suffix not in (".txt", ".jsonl"):
-        raise UserError(f"{file.file}: is neither .txt (one document) nor .jsonl (an object a line)")
+        readable = {".csv": "csv", ".json": "json", ".parquet": "parquet"}.get(path.suffix)
+        raise UserError(
+            f"{file.file}: is neither .txt (one document) nor .jsonl (an object a line)",
+            readable
+            and f"pandas.read_{readable}('{file.file}').to_json('{path.stem}.jsonl', orient='records', lines=True)",
+        )
     if "text" in fields and len(fields) > 1:
         raise UserError(
             f"{file.file}: `text` is a whole document: it goes with neither `prompt` nor `response`"
@@ -191,14 +203,25 @@ class RowReader:
         """The turns of a chat as (role, content)."""
         turns = []
         for place, turn in enumerate(value):
-            if not isinstance(turn, dict) or not {"role", "content"} <= turn.keys():
-                keys = f" with {', '.join(turn)}" if isinstance(turn, dict) else ""
+            keys = turn.keys() if isinstance(turn, dict) else ()
+            role, content = ("from", "value") if "from" in keys else ("role", "content")
+            if not {role, content} <= set(keys):
+                shown = f" with {', '.join(keys)}" if keys else ""
                 raise self.fault(
-                    f"`{field}[{place}]` is {kind_of(turn)}{keys}, not one with role and content"
+                    f"`{field}[{place}]` is {kind_of(turn)}{shown}, not one with role and content"
                 )
-            role = self.text(f"{field}[{place}].role", turn["role"])
-            turns.append((role, self.text(f"{field}[{place}].content", turn["content"])))
+            said, where = self.text(f"{field}[{place}].{role}", turn[role]), f"{field}[{place}].{content}"
+            turns.append((ROLES.get(said, said), self.text(where, joined_parts(turn[content]))))
         return turns
+
+
+def joined_parts(content: Any) -> Any:
+    """The text of a turn that is given as a list of texts; anything else as it is."""
+    if isinstance(content, list) and all(
+        isinstance(part, dict) and part.get("type") == "text" for part in content
+    ):
+        return "".join(str(part.get("text", "")) for part in content)
+    return content
 
 
 def kind_of(value: Any) -> str:
@@ -213,6 +236,8 @@ def documents_of_row(row: RowReader, named: dict[str, str]) -> Iterator[Document
     fields = named or usual_fields(row)
     field = fields.get("response") or fields["text"]
     prompt, turns = prompt_of(row, fields["prompt"]) if "prompt" in fields else ("", ())
+    if fields == ALPACA and row.row.get("input"):
+        prompt = f"{prompt}\n\n{row.text('input', row.row['input'])}"
     value = row.value(field)
     for entry in value if isinstance(value, list) and not is_chat(value) else [value]:
         if is_chat(entry):
@@ -227,8 +252,7 @@ def documents_of_row(row: RowReader, named: dict[str, str]) -> Iterator[Document
 
 def usual_fields(row: RowReader) -> dict[str, str]:
     """The fields of the usual names, where there is one way to take them."""
-    ways = [{"text": "messages"}, {"text": "text"}, {"prompt": "prompt", "response": "response"}]
-    possible = [way for way in ways if set(way.values()) <= row.row.keys()]
+    possible = [way for way in USUAL_FIELDS if set(way.values()) <= row.row.keys()]
     if len(possible) == 1:
         return possible[0]
     there = ", ".join(map(str, row.row)) or "none"
