@@ -1,5 +1,6 @@
 """What a process of ours begins with does what it says, in a process of its own."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -36,3 +37,26 @@ def test_freed_memory_is_not_faulted_in_again():
         return int(done.stdout)
 
     assert counted("kept") < 0.1 * counted("as it is")
+
+
+BARS = """
+from stillmark.startup import start_process
+
+start_process()
+from tqdm import tqdm
+
+list(tqdm(range(3)))
+"""
+
+
+def test_launched_processes_draw_no_bars_of_libraries():
+    def drawn(processes: str) -> str:
+        environment = {**os.environ, "WORLD_SIZE": processes}
+        environment.pop("TQDM_DISABLE", None)
+        done = subprocess.run(
+            [sys.executable, "-c", BARS], env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stderr
+
+    assert "3/3" in drawn("1")
+    assert drawn("2") == ""

@@ -118,7 +118,7 @@ def test_text_that_is_held_out_is_not_trained_on(text_run: Path, tmp_path: Path)
     rows = [json.dumps({"text": text}) for text in PARAGRAPHS]
     train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
     train.write_text("\n".join(rows))
-    test.write_text("\n".join(rows[1:]))
+    test.write_text("\n".join(row.replace(" ", "  ") for row in rows[1:]))  # a near copy
     task = raw["tasks"]["mixed"]
     task |= {"train": [{"file": str(train)}], "test": [{"file": str(test)}], "context_tokens": 512}
     facts = resolve(Study.model_validate(raw)).tasks["mixed"].resolved
@@ -126,7 +126,7 @@ def test_text_that_is_held_out_is_not_trained_on(text_run: Path, tmp_path: Path)
     test.write_text("\n".join(rows))
     with pytest.raises(UserError, match="4 of 4 documents were dropped"):
         resolve(Study.model_validate(raw))
-    task["test"] = task["train"]
+    task["test"] = [{"file": f"{tmp_path}/./train.jsonl"}]
     with pytest.raises(UserError, match=r"tasks\.mixed\.test: .*train\.jsonl` is trained on too"):
         study_from_text(yaml.safe_dump(raw))
 

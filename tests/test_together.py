@@ -117,6 +117,7 @@ def test_two_processes_leave_what_one_does(work: Path, launcher: str):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(work / launcher / "model")]  # one process speaks
     assert done.stderr.count("model: ") == 1
+    assert "Loading weights" not in done.stderr
     alone, parts = trained(work / "alone")
     together, parts_together = trained(work / launcher)
     prune = parts.pop("prune"), parts_together.pop("prune")

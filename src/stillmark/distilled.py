@@ -37,13 +37,17 @@ OPTIONS = (
     (r"models\.student\.num_hidden_layers:", "--layers"),
     (r"models\.student\.intermediate_size:", "--intermediate"),
     (r"models\.student\.hidden_size:", "--hidden"),
-    (r"arms\.student\.recipe\.logit_cache(\.k)?:", "--logit-cache"),
+    (r"arms\.student\.recipe\.logit_cache\.k:", "--logit-cache"),
+    (r"arms\.student\.recipe\.logit_cache:", "--logit-cache:"),
+    (r"but loss is `cross_entropy`, which", "but --method sft"),
+    (r"\bffn_size and num_kv_heads\b", "--intermediate"),
     (
         r"tasks\.data\.test: (`.*`) is trained on too; .*",
         r"--test: \1 is under --data too; leave it out of one of them",
     ),
     (r"\bcontext_tokens: is", "--context is"),
     (r" (and|or) num_kv_heads\b", ""),
+    (r"\bmodels\.(teacher|student)(?= \()", r"--\1"),  # the path follows
     (r"\bmodels\.teacher\b", "--teacher"),
     (r"`learning_rate` or raise `warmup_samples`", "--learning-rate"),
     (r"\bnum_layers\b", "--layers"),

@@ -25,7 +25,7 @@ from stillmark.plan import Job, Plan
 from stillmark.provenance import num_cores, provenance
 from stillmark.records import Outcome, Store
 from stillmark.report.training import training_line
-from stillmark.startup import start_process
+from stillmark.startup import draw_no_bars, start_process
 from stillmark.study import Study
 
 
@@ -252,8 +252,7 @@ _worker: dict[str, Any] = {}
 
 def begin_worker(parent: int, study: Study, folder: Path, messages: Any, jobs_at_once: int) -> None:
     """Loads the study once a process, leaves Ctrl-C to the parent, and ends when the parent is gone."""
-    # Libraries that load a model draw bars of their own; the parent draws one for all jobs. tqdm reads this once
-    os.environ["TQDM_DISABLE"] = "1"
+    draw_no_bars()
     start_process()
     from tqdm import tqdm  # type: ignore[import-untyped]  # huggingface_hub has it
 

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import gc
+import os
 import sys
 
 YOUNG_OBJECTS, YOUNG_LOOKS = 20_000, 100
@@ -15,6 +16,13 @@ def start_process() -> None:
     """Once, as the process begins: what follows is faster and computes the same."""
     collect_seldom()
     keep_freed_memory()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        draw_no_bars()
+
+
+def draw_no_bars() -> None:
+    """Of several processes: libraries that load a model would draw bars in each. tqdm reads this once, on import."""
+    os.environ["TQDM_DISABLE"] = "1"
 
 
 def collect_seldom() -> None:

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,7 +111,8 @@ def test_chats_end_in_their_last_assistant_turn(tmp_path: Path):
     [
         ({"prompt": "q", "completion": "a"}, "q", "a"),
         ({"instruction": "q", "output": "a"}, "q", "a"),
-        ({"instruction": "q", "input": "", "output": "a"}, "q", "a"),
+        ({"instruction": "q", "input": " ", "output": "a"}, "q", "a"),
+        ({"instruction": "q", "output": "a", "text": "whole"}, "", "whole"),  # as it was read before
         ({"instruction": "q", "input": "of this", "output": "a"}, "q\n\nof this", "a"),
         ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, "q", "a"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]},
@@ -161,6 +165,18 @@ def test_faults_are_one_line_with_file_and_place(tmp_path: Path, rows: list, fie
     assert "\n" not in error.value.message
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_the_hint_at_another_format_makes_it_readable(tmp_path: Path, suffix: str):
+    path = tmp_path / f"rows{suffix}"
+    path.write_text("prompt,response\nq,a\n" if suffix == ".csv" else '[{"prompt": "q", "response": "a"}]')
+    with pytest.raises(UserError, match=r"neither \.txt") as error:
+        read(str(path))
+    command = re.search("python (-c .*)", str(error.value))[1]
+    subprocess.run(f"{sys.executable} {command}", shell=True, check=True, cwd=tmp_path)
+    (document,) = read(str(tmp_path / "rows.jsonl"))
+    assert (document.prompt, document.response) == ("q", "a")
+
+
 def test_files_that_cannot_be_read(tmp_path: Path):
     latin = tmp_path / "latin.jsonl"
     latin.write_bytes(b'{"text": "a"}\n{"text": "caf\xe9"}\n')
@@ -170,10 +186,6 @@ def test_files_that_cannot_be_read(tmp_path: Path):
         read(str(tmp_path / "latins.jsonl"))
     with pytest.raises(UserError, match="there is no folder"):
         read(str(tmp_path / "nowhere" / "a.txt"))
-    with pytest.raises(
-        UserError, match=r"neither \.txt[\s\S]*pandas\.read_csv\('.*a\.csv'\)\.to_json\('a\.jsonl'"
-    ):
-        read(str(tmp_path / "a.csv"))
     (tmp_path / "a.txt").write_text("one document\n")
     with pytest.raises(UserError, match="single line, so no share of its lines can be held out"):
         read(str(tmp_path / "a.txt"), held_out_share=0.5)

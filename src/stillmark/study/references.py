@@ -4,6 +4,7 @@ Works on the raw mapping, so that these faults are reported together with the sc
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -134,11 +135,11 @@ def text_faults(
         yield (f"models.{given[0]}: a given model goes with text tasks; question tasks made here have "
                "a vocabulary of their own (`stillmark eval` asks given models)")  # fmt: skip
     for name, task in tasks.items():
-        files = [
-            [mapping(file).get("file") for file in mapping(task).get(part) or []]
+        train, test = (
+            {Path(str(mapping(file).get("file"))).resolve() for file in mapping(task).get(part) or []}
             for part in ("train", "test")
-        ]
-        for both in dict.fromkeys(file for file in files[0] if file in files[1]):
+        )
+        for both in sorted(train & test):
             yield (f"tasks.{name}.test: `{both}` is trained on too; leave it out of one of them, or give it a "
                    "`held_out_share` under `train`")  # fmt: skip
     for name, arm in arms.items():

@@ -27,10 +27,15 @@ from stillmark.study.schema import TextFile
 from stillmark.tasks.overlap import MIN_RUN_WORDS, plain, words_of
 
 ALPACA = {"prompt": "instruction", "response": "output"}
-USUAL_FIELDS = (
-    {"text": "messages"}, {"text": "conversations"}, {"text": "text"}, ALPACA,
-    {"prompt": "prompt", "response": "response"}, {"prompt": "prompt", "response": "completion"},
-)  # fmt: skip
+USUAL_FIELDS = (  # the second ways are looked at where none of the first is there
+    ({"text": "messages"}, {"text": "text"}, {"prompt": "prompt", "response": "response"}),
+    ({"text": "conversations"}, ALPACA, {"prompt": "prompt", "response": "completion"}),
+)
+AS_JSONL = {  # Python that prints a file's rows, an object a line
+    ".csv": "import csv, json; [print(json.dumps(row)) for row in csv.DictReader(open('{file}'))]",
+    ".json": "import json; [print(json.dumps(row)) for row in json.load(open('{file}'))]",
+    ".parquet": "import pandas; print(pandas.read_parquet('{file}').to_json(orient='records', lines=True))",
+}
 ROLES = {"human": "user", "gpt": "assistant"}  # ShareGPT's names
 KINDS = {str: "text", list: "a list", dict: "an object", type(None): "null", bool: "true or false"}
 
@@ -119,11 +124,10 @@ def documents_of(file: TextFile) -> Iterator[Document]:
     path = Path(file.file)
     fields = {name: getattr(file, name) for name in ("text", "prompt", "response") if getattr(file, name)}
     if path.suffix not in (".txt", ".jsonl"):
-        readable = {".csv": "csv", ".json": "json", ".parquet": "parquet"}.get(path.suffix)
+        written = AS_JSONL.get(path.suffix)
         raise UserError(
             f"{file.file}: is neither .txt (one document) nor .jsonl (an object a line)",
-            readable
-            and f"pandas.read_{readable}('{file.file}').to_json('{path.stem}.jsonl', orient='records', lines=True)",
+            written and f'python -c "{written.format(file=file.file)}" > {path.stem}.jsonl',
         )
     if "text" in fields and len(fields) > 1:
         raise UserError(
@@ -210,6 +214,9 @@ class RowReader:
                 raise self.fault(
                     f"`{field}[{place}]` is {kind_of(turn)}{shown}, not one with role and content"
                 )
+            if turn[content] is None:
+                raise self.fault(f"`{field}[{place}].{content}` is null, not text",
+                                 "of a tool call, say: write it as text, or leave the chat out")  # fmt: skip
             said, where = self.text(f"{field}[{place}].{role}", turn[role]), f"{field}[{place}].{content}"
             turns.append((ROLES.get(said, said), self.text(where, joined_parts(turn[content]))))
         return turns
@@ -236,8 +243,8 @@ def documents_of_row(row: RowReader, named: dict[str, str]) -> Iterator[Document
     fields = named or usual_fields(row)
     field = fields.get("response") or fields["text"]
     prompt, turns = prompt_of(row, fields["prompt"]) if "prompt" in fields else ("", ())
-    if fields == ALPACA and row.row.get("input"):
-        prompt = f"{prompt}\n\n{row.text('input', row.row['input'])}"
+    if fields is ALPACA and row.row.get("input"):
+        prompt = "\n\n".join(filter(str.strip, (prompt, row.text("input", row.row["input"]))))
     value = row.value(field)
     for entry in value if isinstance(value, list) and not is_chat(value) else [value]:
         if is_chat(entry):
@@ -252,7 +259,8 @@ def documents_of_row(row: RowReader, named: dict[str, str]) -> Iterator[Document
 
 def usual_fields(row: RowReader) -> dict[str, str]:
     """The fields of the usual names, where there is one way to take them."""
-    possible = [way for way in USUAL_FIELDS if set(way.values()) <= row.row.keys()]
+    found = ([way for way in ways if set(way.values()) <= row.row.keys()] for ways in USUAL_FIELDS)
+    possible = next(filter(None, found), [])
     if len(possible) == 1:
         return possible[0]
     there = ", ".join(map(str, row.row)) or "none"
