@@ -38,11 +38,9 @@ def test_what_nothing_to_come_reads_is_not_made_again(whole: Path, tmp_path: Pat
     train = plan.train_keys["student", 0]
     cached = plan.capture_keys["student", 0]
     assert forget_lost(plan, store, set(), set()) == set()
-    assert forget_lost(plan, store, set(), {train}) == {
-        train,
-        plan.train_keys["teacher", 0],
-    }  # it starts from it
-    assert forget_lost(plan, store, {train}, set()) == set()
+    teacher = plan.train_keys["teacher", 0]
+    assert forget_lost(plan, store, set(), {train}) == {train, teacher}  # it starts from it
+    assert forget_lost(plan, store, {train, teacher}, set()) == set()
     assert store.ledger(cached)
     store.close()
 
