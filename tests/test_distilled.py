@@ -178,6 +178,11 @@ def test_the_card_says_how_near_the_cache_was(request_: DistillRequest, tmp_path
     assert found[300]["cached"] == pytest.approx(found[300]["live"], rel=1e-2)
     assert found[4]["cached"] < found[4]["live"]  # buckets hide a part
     assert found[300]["cosine"] > found[4]["cosine"]
+    shutil.rmtree(tmp_path / "4" / "captures")  # to make room: nothing is done again, and it is said
+    before = recorded(tmp_path / "4")
+    card = distil(replace(request_, logit_cache_k=4), epochs=1, out=tmp_path / "4") / "README.md"
+    assert "How near it was to its teacher is unknown: " in card.read_text()
+    assert recorded(tmp_path / "4") == before
 
 
 def test_a_student_of_a_family_that_is_not_converted_is_refused_before_it_is_trained(

@@ -20,7 +20,7 @@ from stillmark.report.training import training_line
 from stillmark.resolve import resolve
 from stillmark.runner import run_study
 from stillmark.sizes import Sizes, resolved
-from stillmark.stages.fidelity import fidelity_lines, fidelity_of
+from stillmark.stages.fidelity import fidelity_section
 from stillmark.study import Study
 from stillmark.study.distill import MIN_STEPS, DistillRequest, distill_study
 
@@ -114,7 +114,7 @@ def write_student(request: DistillRequest, out: Path, *, write_gguf: bool) -> Pa
         shutil.copytree(store.folder / last.path, made)
         card = model_card(lineage, "student")
         if lineage.study.arms["student"].training.logit_cache:
-            card += "\n".join(fidelity_lines(fidelity_of("student", request.seed, lineage.plan, store)))
+            card += fidelity_section("student", request.seed, lineage.plan, store)
         (made / "README.md").write_text(card, encoding="utf-8")
     finally:
         store.close()

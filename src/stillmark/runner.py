@@ -274,7 +274,9 @@ def work(key: str) -> None:
     try:
         do_job(plan.jobs[key], plan, store, lambda fraction: messages.put((key, min(fraction, 0.999))))
     except Exception as error:
-        raise that_travels(error) from error
+        if (told := that_travels(error)) is error:
+            raise
+        raise told from error
 
 
 def that_travels(error: Exception) -> Exception:

@@ -4,6 +4,7 @@ import torch
 
 from stillmark.distill.cache_fidelity import CacheFidelity, cache_fidelity
 from stillmark.distill.head import checked_output_head
+from stillmark.errors import UserError
 from stillmark.evaluate.text_quality import hidden_states_of
 from stillmark.plan import Plan
 from stillmark.records import Store
@@ -33,11 +34,18 @@ def fidelity_of(arm: str, seed: int, plan: Plan, store: Store) -> CacheFidelity:
     )  # fmt: skip
 
 
+def fidelity_section(arm: str, seed: int, plan: Plan, store: Store) -> str:
+    """Of a model card; where the cache or a model is gone, it is said that nothing is known."""
+    try:
+        lines = fidelity_lines(fidelity_of(arm, seed, plan, store))
+    except UserError as error:
+        lines = [f"How near it was to its teacher is unknown: {error.message}", ""]
+    return "\n".join(["## The logit cache that it learnt from", "", *lines])
+
+
 def fidelity_lines(found: CacheFidelity) -> list[str]:
-    """A section of a model card."""
+    """What was found, in Markdown."""
     lines = [
-        "## The logit cache that it learnt from",
-        "",
         f"{found.bytes_per_token:.1f} bytes a token on disk. Over {found.num_positions:,} positions of the training "
         "text, held against the live teacher:",
         "",
