@@ -40,7 +40,6 @@ OPTIONS = (
     (r"arms\.student\.recipe\.logit_cache\.k:", "--logit-cache"),
     (r"arms\.student\.recipe\.logit_cache:", "--logit-cache:"),
     (r"but loss is `cross_entropy`, which", "but --method sft"),
-    (r"\bffn_size and num_kv_heads\b", "--intermediate"),
     (
         r"tasks\.data\.test: (`.*`) is trained on too; .*",
         r"--test: \1 is under --data too; leave it out of one of them",

@@ -83,16 +83,12 @@ class Plan:
 
     @cached_property
     def arms_in_order(self) -> list[str]:
-        """Each arm after its teacher and base, a variant after what it is made from, a control after its student."""
+        """Each arm after those that are made before it."""
         order: list[str] = []
 
         def visit(name: str) -> None:
-            arm = self.study.arms[name]
-            made_from = arm.parent if isinstance(arm, QuantisedArm) else None
-            beside = arm.student if isinstance(arm, ControlArm) else None
-            for needed in (arm.teacher, arm.base, made_from, beside):
-                if needed:
-                    visit(needed)
+            for needed in filter(None, self.study.arms[name].arms_before):
+                visit(needed)
             if name not in order:
                 order.append(name)
 
@@ -206,12 +202,8 @@ class Plan:
             del said["train_flops"]  # predicted: the budget is another
         if isinstance(arm, ControlArm):
             inputs["match"] = arm.match  # what it comes to is in the records of these
-            student = arm.student, seed
-            needs += [
-                keys[student]
-                for keys in (self.train_keys, self.generate_keys, self.capture_keys)
-                if student in keys
-            ]
+            student, kinds = (arm.student, seed), (self.train_keys, self.generate_keys, self.capture_keys)
+            needs += [keys[student] for keys in kinds if student in keys]
         if self.study.is_compared(name):
             inputs["compared"] = compared(self.study, name).model_dump()
         if isinstance(spec, PrunedModel):

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillmark.benchmark_plan import benchmarked_arms, label_of
-from stillmark.compute.shapes import shape_from_config
 from stillmark.distill.corpus import read_corpus
 from stillmark.distill.objective_uld import compared_text
 from stillmark.distill.trackers import require_trackers
@@ -30,7 +29,8 @@ from stillmark.study.schema import ComparedText, GivenModel, Study, Text
 
 def resolve(study: Study) -> Study:
     """The study with what its models and files were found to be. What it pins must be found so."""
-    require_trackers(study.track)
+    if study.track:
+        require_trackers(study.track)
     models = {name: resolved_model(name, spec) for name, spec in study.models.items()}
     found = study.model_copy(update={"models": models})
     if study.is_text:
@@ -88,7 +88,7 @@ def require_buildable(study: Study) -> None:
     for name, arm in study.arms.items():
         config, spec = sizes.config(name), study.models[arm.model]
         try:
-            shape_from_config(config)
+            sizes.shape(name)
         except UserError as error:
             given = f" ({spec.checkpoint})" if isinstance(spec, GivenModel) else ""
             reason = error.message.partition("\n")[0]

@@ -194,8 +194,8 @@ class Decoder:
                     )
                     logit_rows.append(row_of_logits[id(node)])
                     row_nodes.append(node)
-        logits = logits[logit_rows, : self.num_tokens]
-        chosen = next_tokens(logits, self.sampling, [row.stream for row in rows])
+        wanted = logits[logit_rows, : self.num_tokens]
+        chosen = next_tokens(wanted, self.sampling, [row.stream for row in rows])
         kept = [
             i for i, (row, token) in enumerate(zip(rows, chosen, strict=True)) if not self._take(row, token)
         ]

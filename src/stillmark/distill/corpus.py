@@ -16,7 +16,7 @@ from stillmark.distill.vocabulary import num_token_rows
 from stillmark.errors import UserError
 from stillmark.study.schema import ResolvedText, Text
 from stillmark.tasks.documents import Document, read_documents
-from stillmark.tasks.overlap import EvaluationItems, plain, without_overlap
+from stillmark.tasks.overlap import EvaluationItems, without_overlap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +84,9 @@ def read_corpus(
     prompts = [document.prompt for document in test_documents if document.prompt]
     evaluation = EvaluationItems([*prompts, *questions])
     kept, _ = without_overlap(train_documents, lambda document: document.prompt, evaluation)
-    told = {plain(document.response) for document in test_documents if not document.prompt}
-    kept = [document for document in kept if document.prompt or plain(document.response) not in told]
+    texts = [document.response for document in test_documents if not document.prompt]
+    told = EvaluationItems(texts, with_runs=False)
+    kept, _ = without_overlap(kept, lambda document: "" if document.prompt else document.response, told)
     dropped = len(train_documents) - len(kept)
     train: list[TokenSequence] = []
     train_texts: list[TokenText] = []

@@ -110,9 +110,7 @@ class Recipe(Strict):
     hidden_states: HiddenStates | None = None
     traces: Traces | None = None
     train_flops: Positive  # the budget: forward and backward of this model, counted
-    train_samples: Count | None = (
-        None  # the budget where it is given; `train_flops` is then what that is predicted to take
-    )
+    train_samples: Count | None = None  # a budget in its place, of which `train_flops` is then the prediction
     learning_rate: Positive
     batch_samples: Count = 64
     warmup_samples: Annotated[int, Field(ge=0)] = 1000

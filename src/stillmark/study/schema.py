@@ -120,7 +120,7 @@ class ResolvedText(Strict):
     test_loss_tokens: Count
     vocab_size: Count  # rows of the given model's output head
     token_rows: Count | None = None  # those up to its tokenizer's last token; None: all, as none is padding
-    dropped_documents: Annotated[int, Field(ge=0)] = 0  # of `train`: their prompts overlap with held-out ones
+    dropped_documents: Annotated[int, Field(ge=0)] = 0  # of `train`: they overlap with held-out ones
     prompted_sequences: Annotated[int, Field(ge=0)] = 0  # of `train`, that begin with a prompt
 
 
@@ -154,6 +154,11 @@ class Arm(Strict):
         return self.recipe
 
     @property
+    def arms_before(self) -> tuple[str | None, ...]:
+        """The arms that are made before it."""
+        return self.teacher, self.base
+
+    @property
     def checkpoints(self) -> int:
         """How many of its models are evaluated: a given model is one."""
         return self.recipe.checkpoints if self.recipe else 1
@@ -173,6 +178,10 @@ class ControlArm(Arm):
     student: str
     match: Match
 
+    @property
+    def arms_before(self) -> tuple[str | None, ...]:
+        return *super().arms_before, self.student
+
 
 class QuantisedArm(Arm):
     """The last checkpoint of another arm in a GGUF format, as an engine of that format runs it (llama.cpp).
@@ -182,6 +191,10 @@ class QuantisedArm(Arm):
 
     parent: str
     format: str
+
+    @property
+    def arms_before(self) -> tuple[str | None, ...]:
+        return *super().arms_before, self.parent
 
     @property
     def evaluated(self) -> range:
