@@ -32,7 +32,7 @@ def lead(
             processes.from_first(lambda: content_of(store))
             do_job(job, plan, store, report, processes)
         else:
-            do_job(job, plan, store, report)
+            do_job(job, plan, store, report, processes.alone())
         told(job, 1.0)
 
 

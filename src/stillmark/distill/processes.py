@@ -24,13 +24,13 @@ PATIENCE = timedelta(
 
 
 class Processes:
-    """This process among those that train one model; without an accelerator it is the only one."""
+    """This process among those that train one model; without an accelerator it is the only one, on `device`."""
 
-    def __init__(self, accelerator: Any = None) -> None:
+    def __init__(self, accelerator: Any = None, device: torch.device | str = "cpu") -> None:
         self.accelerator = accelerator
         self.count: int = accelerator.num_processes if accelerator else 1
         self.rank: int = accelerator.process_index if accelerator else 0
-        self.device = torch.device(accelerator.device if accelerator else "cpu")
+        self.device = torch.device(accelerator.device if accelerator else device)
         self.fsdp_plugin = sharding_plugin(accelerator) if accelerator else None
         if accelerator and accelerator.mixed_precision != "no":
             raise UserError(
@@ -44,6 +44,10 @@ class Processes:
         if not {"WORLD_SIZE", "ACCELERATE_MIXED_PRECISION"} & os.environ.keys():  # torchrun's, accelerate's
             return cls()
         return cls(launched_accelerator())
+
+    def alone(self) -> "Processes":
+        """This process by itself on its device, for what one does while the others wait."""
+        return Processes(device=self.device)
 
     @property
     def is_first(self) -> bool:

@@ -6,10 +6,12 @@ Chunks are cut by position alone, so a run that was stopped goes on with the sam
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
+import torch
+
+from stillmark.backends.devices import device_name, stretch_on
 from stillmark.backends.protocol import Backend, Reply, Sampling
 from stillmark.compute.flops import generate_flops
 from stillmark.compute.model_shape import ModelShape
-from stillmark.compute.stretch import Stretch
 from stillmark.evaluate.counts import Counts, counts_of_run
 from stillmark.records import LedgerEntry, Method, SampleRecord
 from stillmark.tasks import Sample, Task
@@ -28,14 +30,14 @@ class Chunk:
 
 def ask(
     job_key: str, part: str, backend: Backend, shape: ModelShape, task_name: str, task: Task,
-    items: Sequence[Sample], sampling: Sampling, *, first_chunk: int = 0, device: str,
+    items: Sequence[Sample], sampling: Sampling, *, first_chunk: int = 0, device: torch.device,
 ) -> Iterator[Chunk]:  # fmt: skip
     """Replies to all items from `first_chunk` on, scored, with what they took."""
     num_chunks = -(-len(items) // CHUNK_ITEMS)
     for index in range(first_chunk, num_chunks):
         chunk = items[index * CHUNK_ITEMS : (index + 1) * CHUNK_ITEMS]
         before = backend.work
-        with Stretch() as stretch:
+        with stretch_on(device) as stretch:
             replies = backend.generate([sample.prompt for sample in chunk], sampling)
         samples = [
             record(job_key, task_name, task, sample, index * CHUNK_ITEMS + offset, repeat, reply)
@@ -44,7 +46,7 @@ def ask(
         ]
         counts = counts_of_run(before, backend.work, shape) or answers_alone(samples, shape)
         entry = LedgerEntry(
-            job_key=job_key, part=part, index=index, flops_method=Method.COUNTED, device=device,
+            job_key=job_key, part=part, index=index, flops_method=Method.COUNTED, device=device_name(device),
             **asdict(counts), **stretch.row(),
         )  # fmt: skip
         yield Chunk(index=index, samples=samples, entry=entry)

@@ -10,10 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import torch
-
+from stillmark.backends.devices import stretch_on
 from stillmark.backends.protocol import Sampling
-from stillmark.compute.hardware import Device, device_from_name
 from stillmark.compute.stretch import ELSEWHERE, Stretch
 from stillmark.errors import UserError
 from stillmark.evaluate.counts import by_themselves, counts_of_run
@@ -185,20 +183,13 @@ def chunks_of(indices: Sequence[int], size: int) -> Iterator[Sequence[int]]:
         start, step = start + step, size
 
 
-def stretch_on(device: str) -> Stretch:
-    """What meters the work of a model on `cpu`, `cuda` or `remote`. All GPUs that are seen are counted."""
-    if not device.startswith("cuda"):
-        return Stretch(unread=ELSEWHERE if device == "remote" else None)
-    name = torch.cuda.get_device_name(device)
-    return Stretch(device_from_name(name) or Device(name=name, kind="gpu"))
-
-
 def run_chunk(
     store: Store, job: Job, indices: Sequence[int], entry_index: int
 ) -> tuple[list[SampleRecord], list[SampleDetail]]:
     """One chunk, asked, scored and written in one transaction."""
     asked = [Asked(index=index, item=job.data.item(index), sent=job.sent(index)) for index in indices]
-    stretch, before = stretch_on(job.model.device), job.model.backend.work
+    device, before = job.model.device, job.model.backend.work
+    stretch = Stretch(unread=ELSEWHERE) if device == "remote" else stretch_on(device)
     if job.mode == "generation":
         with stretch:
             replies = job.model.backend.generate([one.sent for one in asked], job.sampling)
@@ -217,7 +208,7 @@ def run_chunk(
     samples, details = [sample for sample, _ in pairs], [detail for _, detail in pairs]
     counts = counts_of_run(before, job.model.backend.work, job.model.shape) or by_themselves(pairs)
     entry = LedgerEntry(
-        job_key=job.key, part="evaluate", index=entry_index, flops_method=Method.COUNTED, device=job.model.device,
+        job_key=job.key, part="evaluate", index=entry_index, flops_method=Method.COUNTED, device=device,
         **asdict(counts), **stretch.row(),
     )  # fmt: skip
     with store.transaction():

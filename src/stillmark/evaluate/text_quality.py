@@ -36,7 +36,7 @@ def hidden_states_of(model: Any, sequence: TokenSequence) -> torch.Tensor:
     ids = torch.tensor([sequence.token_ids], device=model.device)
     with faster_linears(model):
         hidden: torch.Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
-    return hidden[torch.tensor(sequence.targets) != IGNORED]
+    return hidden[torch.tensor(sequence.targets, device=hidden.device) != IGNORED]
 
 
 class TextScorer:
@@ -52,7 +52,8 @@ class TextScorer:
     def score(self, sequence: TokenSequence, judge: Judge | None = None) -> Surprise:
         """Sums in float64 over the sequence's targets."""
         hidden_LD = hidden_states_of(self.model, sequence)
-        targets_L = torch.tensor([target for target in sequence.targets if target != IGNORED])
+        told = [target for target in sequence.targets if target != IGNORED]
+        targets_L = torch.tensor(told, device=hidden_LD.device)
         nats = kl = 0.0
         for start in range(0, len(targets_L), POSITIONS_AT_ONCE):
             rows = slice(start, start + POSITIONS_AT_ONCE)

@@ -55,7 +55,7 @@ def save_model(folder: Path, model: Any, weights: Mapping[str, torch.Tensor], to
         scratch
     )
     tokenizer.save_pretrained(scratch)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, scratch / "model.safetensors",
+    save_file({name: tensor.cpu().contiguous() for name, tensor in weights.items()}, scratch / "model.safetensors",
               metadata={"format": "pt"})  # fmt: skip
     digest = file_sha256(scratch / "model.safetensors")
     for path in (*scratch.iterdir(), scratch):

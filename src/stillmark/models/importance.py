@@ -33,7 +33,7 @@ class Importance:
 
 @torch.no_grad()
 def measure_importance(teacher: Any, calibration: Sequence[torch.Tensor]) -> Importance:
-    """The means over all calibration tokens, in float64."""
+    """The means over all calibration tokens, in float64, on the CPU."""
     sums: dict[tuple[str, int | str], Any] = defaultdict(float)
     num_tokens = sum(batch.numel() for batch in calibration)
     if not num_tokens:
@@ -42,8 +42,9 @@ def measure_importance(teacher: Any, calibration: Sequence[torch.Tensor]) -> Imp
     teacher.eval()
     with _observed(teacher, sums):
         for batch in calibration:
-            teacher.model(input_ids=batch, use_cache=False)
+            teacher.model(input_ids=batch.to(teacher.device), use_cache=False)
     teacher.train(was_training)
+    sums = {name: total.cpu() for name, total in sums.items()}
     layers = range(teacher.config.num_hidden_layers)
     return Importance(
         norm_squares={name: sums["squares", name] / num_tokens for name, _ in norms_of(teacher)},

@@ -55,7 +55,7 @@ class PrunedModel:
 
 
 def prune(teacher: Any, shape: PrunedShape, calibration: Sequence[torch.Tensor]) -> PrunedModel:
-    """A new model of the given shape with the teacher's most important weights; the teacher is left as it is.
+    """A new model of the given shape, on the CPU, with the teacher's most important weights; the teacher is left as is.
 
     calibration: batches of token ids (B, T) without padding, of the kind that the student will read.
     """
@@ -72,7 +72,7 @@ def _pruned(teacher: Any, wanted: dict[str, int], calibration: Sequence[torch.Te
     kept_layers = _highest(importance.layer_influence, wanted["num_hidden_layers"])
     kept_hidden = torch.tensor(_highest(importance.hidden, wanted["hidden_size"]))
     _require_same_layers(teacher, kept_layers)
-    weights = dict(teacher.state_dict())
+    weights = {name: tensor.cpu() for name, tensor in teacher.state_dict().items()}
     weights |= _rescaled_norms(teacher, importance.norm_squares, kept_hidden)
     pruned = {name: weights[name].index_select(-1, kept_hidden) for name in WHOLE}
     for new_index, index in enumerate(kept_layers):
@@ -104,7 +104,7 @@ def _rescaled_norms(
     scaled = {}
     for name, norm in norms_of(teacher):
         ratio = (squares[name][kept].mean() / squares[name].mean()).sqrt()
-        scaled[name] = norm.weight.detach() * ratio.to(norm.weight.dtype)
+        scaled[name] = norm.weight.detach().cpu() * ratio.to(norm.weight.dtype)
     return scaled
 
 

@@ -18,7 +18,7 @@ CHECKSUM = "sha256"  # in a file's metadata: of its names and tensors
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
     """A safetensors file that holds the checksum of its tensors and of `metadata`."""
     scratch = path.with_name(path.name + ".partial")
-    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(whole, scratch, metadata={**metadata, CHECKSUM: checksum(whole, metadata)})
     sync(scratch)
     scratch.replace(path)
@@ -50,7 +50,7 @@ def checksum(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -
     for name in sorted(metadata):
         digest.update(f"{name}={metadata[name]}\n".encode())
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -5,7 +5,6 @@ A job can be killed at any moment and begun again: it goes on from what is recor
 
 import os
 from collections.abc import Callable
-from functools import partial
 
 import torch
 
@@ -15,7 +14,7 @@ from stillmark.distill.speed import matmul_peak
 from stillmark.plan import Job, Plan
 from stillmark.provenance import num_cores, provenance
 from stillmark.records import Store
-from stillmark.stages.adopt import adopt, device_name
+from stillmark.stages.adopt import adopt, devices_name
 from stillmark.stages.ask import evaluate, generate
 from stillmark.stages.benchmark import benchmark
 from stillmark.stages.profile import profile
@@ -34,25 +33,28 @@ def do_job(
 ) -> None:
     """Carries out a job whose needs are finished, and marks it finished.
 
-    `processes`: those that train it together, each with a store of its own; None: this one alone.
+    `processes`: those that train it together, each with a store of its own; None: this one alone, on the CPU.
     """
     processes = processes or Processes()
+    if "format" in job.inputs:  # a quantised arm's, in llama.cpp
+        processes = Processes()
     cores = max(1, num_cores() // processes.count_here)
     torch.set_num_threads(plan.study.threads or cores)
     if processes.device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
-    torch.use_deterministic_algorithms(True)
+    # What has no deterministic kernel on a GPU says so, and runs
+    torch.use_deterministic_algorithms(True, warn_only=processes.device.type != "cpu")
     machine = {**provenance(), "threads": torch.get_num_threads()}
     if job.stage == "train":  # what the FLOPs and seconds of its ledger entries are held against: the MFU
         (peak,) = processes.sums([matmul_peak(processes.device)])
         is_plain = processes.device.type == "cpu" and not processes.is_sharded
-        machine |= {"device": device_name(processes), "matmul_flops_per_second": peak,
+        machine |= {"device": devices_name(processes), "matmul_flops_per_second": peak,
                     "has_onednn_linears": is_plain and is_onednn_faster()}  # fmt: skip
     store.begin_job(job.key, job.stage, job.inputs, machine)
     is_text = plan.study.is_text
     stages: dict[str, Callable[..., None]] = {
-        "adopt": adopt, "train": partial(train, processes=processes), "generate": generate, "capture": capture,
+        "adopt": adopt, "train": train, "generate": generate, "capture": capture,
         "evaluate": evaluate_text if is_text else evaluate, "benchmark": benchmark, "profile": profile,
     }  # fmt: skip
-    stages[job.stage](job, plan, store, report)
+    stages[job.stage](job, plan, store, report, processes)
     store.finish_job(job.key)

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from stillmark.backends.devices import device_name
 from stillmark.backends.stopping import end_ids_of
 from stillmark.distill.chat import chat_format
 from stillmark.distill.processes import Processes
@@ -14,12 +13,11 @@ from stillmark.lengths import tokenizer_words
 from stillmark.models.build import load_model, save_model, word_tokenizer
 from stillmark.models.given import given_model, given_tokenizer
 from stillmark.plan import Job, Plan
-from stillmark.provenance import provenance
 from stillmark.records import CheckpointRecord, Store
 from stillmark.study.schema import GivenModel
 
 
-def adopt(job: Job, plan: Plan, store: Store, report: Any) -> None:
+def adopt(job: Job, plan: Plan, store: Store, report: Any, processes: Processes) -> None:
     """Writes a given model into the run's folder in float32, so that all later jobs read one file of known hash."""
     spec = plan.study.models[plan.study.arms[job.arm].model]
     assert isinstance(spec, GivenModel), job.arm
@@ -56,13 +54,10 @@ def add_ends(model: Any, tokenizer: Any) -> None:
     model.generation_config.eos_token_id = sorted(ids | set(chat.end_ids[-1:] if chat else ()))
 
 
-def device_name(processes: Processes | None = None) -> str:
-    """What does the work, in words; `processes` train together."""
-    if processes and processes.device.type == "cuda":
-        name = torch.cuda.get_device_name(processes.device)
-    else:
-        name = f"{provenance()['cpu'] or 'unknown CPU'}, {torch.get_num_threads()} threads"
-    return name if processes is None or processes.count == 1 else f"{name}, {processes.count} processes"
+def devices_name(processes: Processes) -> str:
+    """What does the work, in words."""
+    name = device_name(processes.device)
+    return name if processes.count == 1 else f"{name}, {processes.count} processes"
 
 
 def model_folder(store: Store, train_key: str) -> Path:

@@ -5,18 +5,19 @@ from typing import Any
 
 from stillmark.backends.protocol import Backend, Sampling
 from stillmark.backends.transformers import TransformersBackend
+from stillmark.distill.processes import Processes
 from stillmark.evaluate.evaluate import CHUNK_ITEMS, ask
 from stillmark.models.build import load_model
 from stillmark.plan import Job, Plan
 from stillmark.records import Store
-from stillmark.stages.adopt import device_name, tokenizer_for
+from stillmark.stages.adopt import tokenizer_for
 from stillmark.stages.quantised import quantised_backend
 from stillmark.tasks import Sample
 
 BATCH_TOKENS = 16384  # positions of one forward pass: the models are small
 
 
-def generate(job: Job, plan: Plan, store: Store, report: Any) -> None:
+def generate(job: Job, plan: Plan, store: Store, report: Any, processes: Processes) -> None:
     """The teacher answers training questions; rejected traces are recorded and counted too."""
     traces = job.inputs["traces"]
     task = plan.tasks[plan.study.task_of(job.arm)]
@@ -25,15 +26,15 @@ def generate(job: Job, plan: Plan, store: Store, report: Any) -> None:
         max_new_tokens=traces["max_new_tokens"], temperature=traces["temperature"],
         num_samples=traces["samples_per_prompt"], seed=job.seed,
     )  # fmt: skip
-    reply_to(job, plan, store, report, -1, unique(questions), sampling)
+    reply_to(job, plan, store, report, processes, -1, unique(questions), sampling)
 
 
-def evaluate(job: Job, plan: Plan, store: Store, report: Any) -> None:
+def evaluate(job: Job, plan: Plan, store: Store, report: Any, processes: Processes) -> None:
     """Greedy replies to the held-out questions."""
     task = plan.tasks[plan.study.task_of(job.arm)]
     sampling = Sampling(max_new_tokens=job.inputs["max_new_tokens"])
     questions = task.held_out_samples(job.inputs["split"])
-    reply_to(job, plan, store, report, job.inputs["checkpoint"], questions, sampling)
+    reply_to(job, plan, store, report, processes, job.inputs["checkpoint"], questions, sampling)
 
 
 def reply_to(
@@ -41,6 +42,7 @@ def reply_to(
     plan: Plan,
     store: Store,
     report: Any,
+    processes: Processes,
     checkpoint: int,
     questions: list[Sample],
     sampling: Sampling,
@@ -49,10 +51,10 @@ def reply_to(
     task_name = plan.study.task_of(job.arm)
     with store.transaction():
         store.add_items(question.item(task_name) for question in questions)
-    with backend_of(job, plan, store, checkpoint) as backend:
+    with backend_of(job, plan, store, processes, checkpoint) as backend:
         chunks = ask(
             job.key, job.stage, backend, plan.shape(job.arm), task_name, plan.tasks[task_name], questions,
-            sampling, first_chunk=len(store.ledger(job.key)), device=device_name(),
+            sampling, first_chunk=len(store.ledger(job.key)), device=processes.device,
         )  # fmt: skip
         for chunk in chunks:
             with store.transaction():
@@ -60,14 +62,18 @@ def reply_to(
             report(min(1.0, (chunk.index + 1) * CHUNK_ITEMS / len(questions)))
 
 
-def backend_of(job: Job, plan: Plan, store: Store, checkpoint: int) -> AbstractContextManager[Backend]:
+def backend_of(
+    job: Job, plan: Plan, store: Store, processes: Processes, checkpoint: int
+) -> AbstractContextManager[Backend]:
     """The checkpoint in transformers; a quantised arm's in llama.cpp."""
     if "format" in job.inputs:
         return quantised_backend(job, plan, store)
     record = store.checkpoints(job.needs[0])[checkpoint]
     model = load_model(store.folder / record.path, record.sha256)
     return nullcontext(
-        TransformersBackend(model, tokenizer_for(plan, job.arm), max_batch_tokens=BATCH_TOKENS)
+        TransformersBackend(
+            model, tokenizer_for(plan, job.arm), device=str(processes.device), max_batch_tokens=BATCH_TOKENS
+        )
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from stillmark.backends.api_journal import FileJournal
 from stillmark.backends.transformers import TransformersBackend
 from stillmark.benchmark_plan import label_of
+from stillmark.distill.processes import Processes
 from stillmark.errors import UserError
 from stillmark.evaluate.engines import ModelRequest, open_model
 from stillmark.evaluate.model import LoadedModel, chat_of, sha256_text, transformers_model
@@ -33,13 +34,13 @@ SAID = (
 )  # of a benchmark
 
 
-def benchmark(job: Job, plan: Plan, store: Store, report: Any) -> None:
+def benchmark(job: Job, plan: Plan, store: Store, report: Any, processes: Processes) -> None:
     """Asks what is not recorded yet, each chunk of items in one transaction; of an endpoint also what failed before."""
     asked = plan.study.benchmarks
     assert asked is not None, job.arm
     name = next(name for name in asked.tasks if label_of(asked, name) == job.inputs["benchmark"])
     data, mode = rows_of(name, asked.data)
-    with model_of(job, plan, store, asked) as model:
+    with model_of(job, plan, store, asked, str(processes.device)) as model:
         questions = make_job(model, data, mode, settings_of(asked), reference=name)
         if any(canonical(questions.inputs[part]) != canonical(job.inputs[part]) for part in SAID):
             raise UserError(f"benchmarks.tasks: the files of `{name}` have changed since the run began",
@@ -50,10 +51,10 @@ def benchmark(job: Job, plan: Plan, store: Store, report: Any) -> None:
 
 
 @contextmanager
-def model_of(job: Job, plan: Plan, store: Store, asked: Benchmarks) -> Iterator[LoadedModel]:
+def model_of(job: Job, plan: Plan, store: Store, asked: Benchmarks, device: str) -> Iterator[LoadedModel]:
     """An arm's checkpoint in transformers, a quantised arm's in llama.cpp; a model that is no arm in its own engine."""
     if "other" in job.inputs:
-        with opened(job, store, asked) as model:
+        with opened(job, store, asked, device) as model:
             yield replace(model, label=job.arm)
         return
     tokenizer = tokenizer_for(plan, job.arm)
@@ -66,11 +67,12 @@ def model_of(job: Job, plan: Plan, store: Store, asked: Benchmarks) -> Iterator[
         return
     record = store.checkpoints(job.needs[0])[job.inputs["checkpoint"]]
     model = load_model(store.folder / record.path, record.sha256)
-    yield transformers_model(TransformersBackend(model, tokenizer), label=job.arm, weights=record.sha256)
+    on_device = TransformersBackend(model, tokenizer, device=device)
+    yield transformers_model(on_device, label=job.arm, weights=record.sha256, device=device)
 
 
 @contextmanager
-def opened(job: Job, store: Store, asked: Benchmarks) -> Iterator[LoadedModel]:
+def opened(job: Job, store: Store, asked: Benchmarks, device: str) -> Iterator[LoadedModel]:
     """What an endpoint was paid for is kept in a journal as it arrives, so that no other limit pays for it again."""
     other = asked.others[job.arm]
     if other.engine != "openai":
@@ -79,7 +81,13 @@ def opened(job: Job, store: Store, asked: Benchmarks) -> Iterator[LoadedModel]:
                             hint="run the study in another folder")  # fmt: skip
         threads = torch.get_num_threads()
         yield open_model(
-            ModelRequest(model=other.model, engine=other.engine, revision=other.revision, threads=threads)
+            ModelRequest(
+                model=other.model,
+                engine=other.engine,
+                device=device,
+                revision=other.revision,
+                threads=threads,
+            )
         )
         return
     name = sha256_text(canonical([job.arm, job.inputs["benchmark"]]))[:16]

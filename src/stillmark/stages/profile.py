@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from stillmark.distill.processes import Processes
 from stillmark.errors import UserError
 from stillmark.plan import Job, Plan
 from stillmark.profiling.arm_profile import ArmRequest, profile_arms
@@ -13,7 +14,7 @@ from stillmark.provenance import num_cores
 from stillmark.records import Outcome, Store
 
 
-def profile(job: Job, plan: Plan, store: Store, report: Any) -> None:
+def profile(job: Job, plan: Plan, store: Store, report: Any, processes: Processes) -> None:
     """All records in one transaction, at the end; till then a journal keeps each repetition, and a run goes on."""
     if store.profiles(job.key):
         return  # killed between the records and the mark that the job is finished

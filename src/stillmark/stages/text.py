@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from stillmark.backends.devices import device_name, stretch_on
 from stillmark.backends.rotary import steady_positions
 from stillmark.compute.flops import forward_flops
 from stillmark.compute.model_shape import ModelShape
-from stillmark.compute.stretch import Stretch
 from stillmark.distill.corpus import Corpus, read_corpus
 from stillmark.distill.counting import executed_shape
 from stillmark.distill.head import OutputHead, checked_output_head
@@ -24,6 +26,7 @@ from stillmark.distill.identity import (
 from stillmark.distill.logit_cache import CacheSettings, LogitCache
 from stillmark.distill.logit_capture import capture_flops, capture_logits, teacher_hidden_states
 from stillmark.distill.objective_teacher import head_forward_flops
+from stillmark.distill.processes import Processes
 from stillmark.distill.text import IGNORED
 from stillmark.distill.vocabulary import num_token_rows
 from stillmark.errors import UserError
@@ -35,7 +38,7 @@ from stillmark.models.tensor_files import read_tensors, write_tensors
 from stillmark.plan import Job, Plan
 from stillmark.records import LedgerEntry, Method, Store, TextScore
 from stillmark.sizes import resolved
-from stillmark.stages.adopt import device_name, final_model, tokenizer_for
+from stillmark.stages.adopt import final_model, tokenizer_for
 from stillmark.stages.quantised import quantised_backend
 from stillmark.study.schema import Text
 
@@ -74,16 +77,16 @@ def layers_flops(shape: ModelShape, sequence: TokenSequence) -> int:
     return forward_flops(shape, tokens=len(sequence.token_ids), scored_tokens=0)
 
 
-def capture(job: Job, plan: Plan, store: Store, report: Any) -> None:
+def capture(job: Job, plan: Plan, store: Store, report: Any, processes: Processes) -> None:
     """The teacher reads a split once: its logits on the training text, or its hidden states on the held-out one."""
     if store.ledger(job.key):
         return  # killed between its entry and the mark that the job is finished
     corpus = corpus_for(plan, job.arm)
     is_training = job.inputs["split"] == "train"
     is_resumed = is_training and capture_folder(store, job.key).exists()
-    with Stretch() as stretch:
+    with stretch_on(processes.device) as stretch:
         read = read_training if is_training else read_held_out
-        flops, sequences = read(job, plan, store, report, corpus)
+        flops, sequences = read(job, plan, store, report, corpus, processes)
     took = stretch.row()
     if is_resumed:  # what a killed capture took is lost
         took = dict.fromkeys(took) | {"joules_source": "the capture was stopped and begun again"}
@@ -92,19 +95,19 @@ def capture(job: Job, plan: Plan, store: Store, report: Any) -> None:
             LedgerEntry(
                 job_key=job.key, part="capture", index=0, flops=flops, flops_method=Method.COUNTED,
                 tokens=sum(len(sequence.token_ids) for sequence in sequences), positions=None,
-                device=device_name(), **took,
+                device=device_name(processes.device), **took,
             )
         )  # fmt: skip
 
 
 def read_training(
-    job: Job, plan: Plan, store: Store, report: Any, corpus: Corpus
+    job: Job, plan: Plan, store: Store, report: Any, corpus: Corpus, processes: Processes
 ) -> tuple[int, Sequence[TokenSequence]]:
     """Logits of each token on the training text, kept; the FLOPs and what was read."""
     sequences = corpus.train
     settings = settings_of(job.inputs["logit_cache"], job)
     vocab_size = num_token_rows(tokenizer_for(plan, job.arm))
-    teacher = final_model(store, job.needs[0])
+    teacher = final_model(store, job.needs[0]).to(processes.device)
     hidden_states, head = teacher_hidden_states(teacher)
     num_rows = sum(sequence.num_loss_tokens for sequence in sequences)
     done = 0
@@ -125,14 +128,14 @@ def read_training(
 
 
 def read_held_out(
-    job: Job, plan: Plan, store: Store, report: Any, corpus: Corpus
+    job: Job, plan: Plan, store: Store, report: Any, corpus: Corpus, processes: Processes
 ) -> tuple[int, Sequence[TokenSequence]]:
     """Hidden states on the held-out text, kept; the FLOPs and what was read."""
     sequences = [held_out.sequence for held_out in corpus.test]
-    teacher = final_model(store, job.needs[0])
+    teacher = final_model(store, job.needs[0]).to(processes.device)
     states = {}
     for index, sequence in enumerate(sequences):
-        states[str(index)] = hidden_states_of(teacher, sequence)
+        states[str(index)] = hidden_states_of(teacher, sequence).cpu()
         report((index + 1) / len(sequences))
     folder = capture_folder(store, job.key)
     folder.mkdir(parents=True, exist_ok=True)
@@ -170,14 +173,14 @@ def open_cache(job: Job, plan: Plan, store: Store) -> LogitCache:
     return LogitCache(capture_folder(store, plan.capture_keys[job.arm, job.seed]), identity)
 
 
-def evaluate_text(job: Job, plan: Plan, store: Store, report: Any) -> None:
+def evaluate_text(job: Job, plan: Plan, store: Store, report: Any, processes: Processes) -> None:
     """A checkpoint on the held-out sequences, from the first that is not recorded."""
     corpus = corpus_for(plan, job.arm)
     done = len(store.text_scores(job.key))
-    with score_of(job, plan, store) as score:
+    with score_of(job, plan, store, processes) as score:
         for start in range(done, len(corpus.test), SEQUENCES_AT_ONCE):
             rows, judge_flops = [], 0
-            with Stretch() as stretch:
+            with stretch_on(processes.device) as stretch:
                 for index in range(start, min(start + SEQUENCES_AT_ONCE, len(corpus.test))):
                     held_out, began = corpus.test[index], time.perf_counter()
                     scored = score(index, held_out.sequence)
@@ -195,7 +198,7 @@ def evaluate_text(job: Job, plan: Plan, store: Store, report: Any) -> None:
                 job_key=job.key, part="evaluate", index=start // SEQUENCES_AT_ONCE,
                 flops=sum(row.flops or 0 for row in rows) + judge_flops, flops_method=Method.COUNTED,
                 tokens=sum(len(corpus.test[row.index].sequence.token_ids) for row in rows), positions=None,
-                device=device_name(), **stretch.row(),
+                device=device_name(processes.device), **stretch.row(),
             )  # fmt: skip
             with store.transaction():
                 store.add(*rows, entry)
@@ -217,7 +220,7 @@ Score = Callable[[int, TokenSequence], Scored]  # of the held-out sequence with 
 
 
 @contextmanager
-def score_of(job: Job, plan: Plan, store: Store) -> Iterator[Score]:
+def score_of(job: Job, plan: Plan, store: Store, processes: Processes) -> Iterator[Score]:
     """How the job's model is held to a sequence: in transformers, beside the judge; a quantised one in llama.cpp.
 
     The FLOPs are of what runs: in transformers a window's whole context, and the head's rows that stand for a token; in
@@ -240,8 +243,13 @@ def score_of(job: Job, plan: Plan, store: Store) -> Iterator[Score]:
         return
     record = store.checkpoints(job.needs[0])[job.inputs["checkpoint"]]
     vocab_size = num_token_rows(tokenizer_for(plan, job.arm))
-    scorer = TextScorer(load_model(store.folder / record.path, record.sha256), vocab_size)
-    judges = judge_once(job.needs[1], plan, store, vocab_size) if plan.is_judged(job.arm) else None
+    model = load_model(store.folder / record.path, record.sha256).to(processes.device)
+    scorer = TextScorer(model, vocab_size)
+    judges = (
+        judge_once(job.needs[1], plan, store, vocab_size, processes.device)
+        if plan.is_judged(job.arm)
+        else None
+    )
     executed = executed_shape(scorer.model, shape)
 
     def beside_judge(index: int, sequence: TokenSequence) -> Scored:
@@ -260,27 +268,30 @@ def score_of(job: Job, plan: Plan, store: Store) -> Iterator[Score]:
 _judges: dict[tuple[Path, str], "HeldOutJudge"] = {}  # of this process: loading a teacher takes seconds
 
 
-def judge_once(capture_key: str, plan: Plan, store: Store, vocab_size: int) -> "HeldOutJudge":
+def judge_once(
+    capture_key: str, plan: Plan, store: Store, vocab_size: int, device: torch.device
+) -> "HeldOutJudge":
     key = (store.folder, capture_key)
     if key not in _judges:
-        _judges[key] = HeldOutJudge(capture_key, plan, store, vocab_size)
+        _judges[key] = HeldOutJudge(capture_key, plan, store, vocab_size, device)
     return _judges[key]
 
 
 class HeldOutJudge:
     """The teacher's hidden states on the held-out sequences, as they were captured."""
 
-    def __init__(self, capture_key: str, plan: Plan, store: Store, vocab_size: int) -> None:
+    def __init__(
+        self, capture_key: str, plan: Plan, store: Store, vocab_size: int, device: torch.device
+    ) -> None:
         assert plan.judge is not None
         job = plan.jobs[capture_key]
         teacher = store.checkpoints(job.needs[0])[-1]
-        self.head = token_rows(
-            checked_output_head(load_model(store.folder / teacher.path, teacher.sha256)), vocab_size
-        )
+        model = load_model(store.folder / teacher.path, teacher.sha256).to(device)
+        self.head, self.device = token_rows(checked_output_head(model), vocab_size), device
         path = capture_folder(store, capture_key) / HIDDEN_FILE
         self.states, metadata = read_tensors(path)
         if metadata["teacher"] != teacher.sha256:
             raise UserError(f"{path}: was captured with another teacher")
 
     def of(self, index: int) -> Judge:
-        return Judge(hidden_LE=self.states[str(index)], head=self.head)
+        return Judge(hidden_LE=self.states[str(index)].to(self.device), head=self.head)

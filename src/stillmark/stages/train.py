@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from stillmark.backends.devices import stretch_on
 from stillmark.compute.flops import forward_flops
 from stillmark.compute.stretch import Stretch
 from stillmark.distill.counting import executed_shape
@@ -23,7 +24,7 @@ from stillmark.models.given import given_model
 from stillmark.models.prune import PrunedShape, prune
 from stillmark.plan import Job, Plan
 from stillmark.records import CheckpointRecord, LedgerEntry, Method, Store
-from stillmark.stages.adopt import add_ends, device_name, final_model, model_folder, tokenizer_for
+from stillmark.stages.adopt import add_ends, devices_name, final_model, model_folder, tokenizer_for
 from stillmark.stages.text import corpus_for, open_cache
 from stillmark.study.schema import ControlArm, GivenModel, PrunedModel
 from stillmark.tasks.overlap import EvaluationItems
@@ -112,7 +113,7 @@ def starting_model(job: Job, plan: Plan, store: Store, processes: Processes) -> 
         return given_model(spec.checkpoint, spec.revision)
     if not arm.base:
         return build_model(plan.config(job.arm), job.seed)
-    base = final_model(store, plan.train_keys[arm.base, job.seed])
+    base = final_model(store, plan.train_keys[arm.base, job.seed]).to(processes.device)
     if not isinstance(spec, PrunedModel):
         return base
     sequences = corpus_for(plan, job.arm).train
@@ -133,7 +134,7 @@ def starting_model(job: Job, plan: Plan, store: Store, processes: Processes) -> 
             store.add(
                 LedgerEntry(
                     job_key=job.key, part="prune", index=0, flops=times * flops, flops_method=Method.COUNTED,
-                    tokens=times * sum(tokens), positions=times * sum(tokens), device=device_name(processes),
+                    tokens=times * sum(tokens), positions=times * sum(tokens), device=devices_name(processes),
                     **(took | {"cpu_seconds": times * took["cpu_seconds"]}),
                 )
             )  # fmt: skip
@@ -212,7 +213,7 @@ def record_checkpoint(
                     part=part,
                     index=index,
                     flops_method=Method.COUNTED,
-                    device=device_name(processes),
+                    device=devices_name(processes),
                     seconds=seconds[part][0],
                     cpu_seconds=seconds[part][1],
                     **segment[part],
@@ -237,13 +238,10 @@ def record_checkpoint(
 
 
 def stretch_of(processes: Processes) -> Stretch:
-    """A stretch of these processes' work; the counters that it reads are this machine's, without GPUs."""
-    unread = None
+    """A stretch of these processes' work; the counters that it reads are this machine's."""
     if processes.count > processes.count_here:
-        unread = "several machines trained, and only one's counters are read"
-    elif processes.device.type != "cpu":
-        unread = "the GPUs' counters are not read in training"
-    return Stretch(unread=unread)
+        return Stretch(unread="several machines trained, and only one's counters are read")
+    return stretch_on(processes.device)
 
 
 def shared_joules(stretch: Stretch, seconds: Mapping[str, float]) -> dict[str, dict[str, Any]]:
