@@ -188,11 +188,16 @@ def read_benchmarks(
     found = OtherReader(
         resolved=found_benchmarks(asked, reader, tokenizer), tokenizer_sha256=reading_sha256(tokenizer)
     )
-    said = (pinned.resolved, pinned.tokenizer_sha256) if pinned else (None, None)
-    if said[0] not in (None, found.resolved) or said[1] not in (None, found.tokenizer_sha256):
+    said = (contents(pinned.resolved), pinned.tokenizer_sha256) if pinned else (None, None)
+    if said[0] not in (None, contents(found.resolved)) or said[1] not in (None, found.tokenizer_sha256):
         raise UserError(f"benchmarks: their files, or the tokenizer of models.{reader}, are not those that are pinned",
                         hint="restore them, or remove `resolved` and `other_readers`")  # fmt: skip
     return found
+
+
+def contents(resolved: Mapping[str, FoundBenchmark] | None) -> dict[str, dict[str, Any]] | None:
+    """What benchmarks are, whatever lengths a version predicts their cost by."""
+    return None if resolved is None else {name: found.without_lengths() for name, found in resolved.items()}
 
 
 def resolved_other(name: str, other: OtherModel, found: Mapping[str, FoundBenchmark]) -> OtherModel:
