@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file
 from tests.conftest import run_stillmark
 from tests.text_models import write_documents, write_given_model
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from stillmark.analysis.lineage import Lineage
 from stillmark.distilled import budgeted_study, distil, write_student
@@ -198,6 +199,22 @@ def test_a_student_of_a_family_that_is_not_converted_is_refused_before_it_is_tra
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="model_type `gpt2` is not converted to GGUF"):
         require_convertible({"model_type": "gpt2"}, "--gguf: the student")
+
+
+def test_a_teacher_that_cannot_be_pruned_is_refused_before_anything_runs(
+    request_: DistillRequest, tmp_path: Path
+):
+    """Gemma 2 has the sizes of a Llama in its config, and norms that a Llama lacks."""
+    folder = shutil.copytree(request_.teacher, tmp_path / "gemma")
+    sizes = json.loads((folder / "config.json").read_text())
+    sizes = {name: sizes[name] for name in sizes if name not in ("architectures", "model_type")}
+    Gemma2ForCausalLM(Gemma2Config(**sizes | {"head_dim": 8})).save_pretrained(folder)
+    changed = replace(request_, teacher=str(folder), student=None, num_hidden_layers=2)
+    with pytest.raises(
+        UserError, match="models.student: Gemma2ForCausalLM cannot be pruned: it has post_feedforward"
+    ):
+        distil(changed, epochs=1, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_control_of_a_student_that_replies_reads_the_same_samples_in_the_same_order(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from stillmark.compute.flops import forward_flops, generate_flops
+from stillmark.compute.flops import decode_flops, forward_flops, spared_prefill_flops
 from stillmark.compute.model_shape import ModelShape
 from stillmark.errors import UserError
 from stillmark.study.benchmarks import Benchmarks, FoundBenchmark, OtherModel
@@ -34,14 +34,15 @@ def askings(study: Study, asked: Benchmarks, shape: Callable[[str], ModelShape])
         inputs = benchmark_inputs(asked, name)
         for arm in benchmarked_arms(study, asked):
             read = asked.read_by(study.reader_of(arm))
-            flops, tokens = benchmark_size(found_benchmark(read, name), shape(arm))
+            is_packed = not isinstance(study.arms[arm], QuantisedArm)
+            flops, tokens = benchmark_size(found_benchmark(read, name), shape(arm), is_packed=is_packed)
             for checkpoint in asked_checkpoints(asked, study.arms[arm]):
                 own = inputs | arm_inputs(read, study.arms[arm], checkpoint)
                 for seed in study.seeds:
                     yield Asking(model=arm, seed=seed, name=name, checkpoint=checkpoint, inputs=own, flops=flops,
                                  tokens=tokens)  # fmt: skip
         for other, model in asked.others.items():
-            flops, tokens = benchmark_size(found_benchmark(asked, name), None)
+            flops, tokens = benchmark_size(found_benchmark(asked, name), None, is_packed=False)
             for seed in study.seeds:
                 yield Asking(model=other, seed=seed, name=name, checkpoint=None, inputs=inputs | other_inputs(model),
                              flops=flops, tokens=tokens)  # fmt: skip
@@ -86,7 +87,7 @@ def benchmark_inputs(asked: Benchmarks, name: str) -> dict[str, Any]:
         "benchmark": label_of(asked, name),
         "data": found.origin,
         "thinking": asdict(DEFAULT_TAGS),
-        **found.model_dump(exclude={"origin", "chance", "prompt_tokens", "new_tokens"}),
+        **{part: said for part, said in found.without_lengths().items() if part not in ("origin", "chance")},
         **asked.model_dump(include={"limit", "num_fewshot", "shots", "chat", "max_new_tokens"}),
     }
 
@@ -108,16 +109,22 @@ def other_inputs(other: OtherModel) -> dict[str, Any]:
     return {"other": other.model_dump(exclude=hidden)}
 
 
-def benchmark_size(found: FoundBenchmark, shape: ModelShape | None) -> tuple[int, int]:
+def benchmark_size(found: FoundBenchmark, shape: ModelShape | None, *, is_packed: bool) -> tuple[int, int]:
     """(FLOPs, tokens) of asking all items, predicted: a written answer is taken to be as long as it may be.
 
-    Of a model whose shape is not known no FLOPs are predicted.
+    Of a model whose shape is not known no FLOPs are predicted. `is_packed`: by our engine, which reads once what
+    prompts share; llama.cpp is accounted by its answers, each by itself.
     """
     prompt, new = found.prompt_tokens, found.new_tokens
+    tokens = found.num_items * (prompt + new)
     if shape is None:
-        return 0, found.num_items * (prompt + new)
-    if found.mode == "generation":
-        one = generate_flops(shape, prompt_tokens=prompt, new_tokens=new)
-    else:
-        one = forward_flops(shape, tokens=prompt + new, scored_tokens=new)
-    return found.num_items * one, found.num_items * (prompt + new)
+        return 0, tokens
+    is_written = found.mode == "generation"
+    context, scored = (prompt, 1) if is_written else (prompt + new, new)
+    read = found.read_tokens if is_packed else None
+    one = forward_flops(shape, tokens=read or context, context_tokens=context, scored_tokens=scored)
+    if read:
+        one -= spared_prefill_flops(shape, prompt_tokens=read - scored + 1)
+    if is_written:
+        one += decode_flops(shape, prompt_tokens=prompt, new_tokens=new)
+    return found.num_items * one, tokens

@@ -24,7 +24,7 @@ from stillmark.evaluate.study_benchmarks import (
 from stillmark.models.given import given_config, given_tokenizer
 from stillmark.sizes import Sizes
 from stillmark.study.benchmarks import Benchmarks, FoundBenchmark, OtherModel, OtherReader
-from stillmark.study.schema import ComparedText, GivenModel, Study, Text
+from stillmark.study.schema import ComparedText, GivenModel, PrunedModel, Study, Text
 
 
 def resolve(study: Study) -> Study:
@@ -84,6 +84,8 @@ def require_buildable(study: Study) -> None:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
+    from stillmark.models.prune import require_known_kind
+
     sizes = Sizes(study)
     for name, arm in study.arms.items():
         config, spec = sizes.config(name), study.models[arm.model]
@@ -97,11 +99,16 @@ def require_buildable(study: Study) -> None:
         if isinstance(spec, GivenModel):
             continue
         try:
-            AutoConfig.for_model(**config)
+            transformers_config = AutoConfig.for_model(**config)
         except (StrictDataclassError, ValueError) as error:
             reason = str(error).split("ValueError: ")[-1].strip()
             raise UserError(f"models.{arm.model}: a {config['model_type']} cannot have these sizes: {reason}",
                             hint="choose a hidden_size that the attention heads divide") from error  # fmt: skip
+        if isinstance(spec, PrunedModel):
+            try:
+                require_known_kind(transformers_config)
+            except UserError as error:
+                raise UserError(f"models.{arm.model}: {error.message}", error.hint) from error
 
 
 def require_kept(study: Study, tokenizers: Mapping[str, Any]) -> None:
@@ -188,11 +195,16 @@ def read_benchmarks(
     found = OtherReader(
         resolved=found_benchmarks(asked, reader, tokenizer), tokenizer_sha256=reading_sha256(tokenizer)
     )
-    said = (pinned.resolved, pinned.tokenizer_sha256) if pinned else (None, None)
-    if said[0] not in (None, found.resolved) or said[1] not in (None, found.tokenizer_sha256):
+    said = (contents(pinned.resolved), pinned.tokenizer_sha256) if pinned else (None, None)
+    if said[0] not in (None, contents(found.resolved)) or said[1] not in (None, found.tokenizer_sha256):
         raise UserError(f"benchmarks: their files, or the tokenizer of models.{reader}, are not those that are pinned",
                         hint="restore them, or remove `resolved` and `other_readers`")  # fmt: skip
     return found
+
+
+def contents(resolved: Mapping[str, FoundBenchmark] | None) -> dict[str, dict[str, Any]] | None:
+    """What benchmarks are, whatever lengths a version predicts their cost by."""
+    return None if resolved is None else {name: found.without_lengths() for name, found in resolved.items()}
 
 
 def resolved_other(name: str, other: OtherModel, found: Mapping[str, FoundBenchmark]) -> OtherModel:

@@ -87,7 +87,14 @@ def both(tmp_path_factory):
 
 def test_loglikelihoods_are_those_of_transformers(both):
     ours, theirs = both
-    requests = [("abc d", " abx"), ("abc d", " efg"), ("abc d", "Z"), ("abc d ", "y"), ("", "ab c")]
+    requests = [
+        ("abc d", " abx"),
+        ("abc d", " efg"),
+        ("abc d", "Z"),
+        ("abc d ", "y"),
+        ("", "ab c"),
+        ("abc", "é🦞"),
+    ]
     for a, b in zip(ours.loglikelihood(requests), theirs.loglikelihood(requests), strict=True):
         # llama.cpp keeps keys and values in float16
         assert a.loglikelihood == pytest.approx(b.loglikelihood, abs=0.02)

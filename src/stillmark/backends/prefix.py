@@ -17,7 +17,7 @@ again for each costs less than the attention of one group to another's tokens, o
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from stillmark.backends.tokens import TokenIds
+from stillmark.backends.tokens import TokenIds, common_length
 
 
 @dataclass(kw_only=True, eq=False)
@@ -124,7 +124,7 @@ def build_tree(sequences: Sequence[TokenIds], wanted_from: Sequence[int], limits
     previous: TokenIds = ()
     for index in order:
         ids = sequences[index]
-        shared = _common_length(previous, ids)
+        shared = common_length(previous, ids)
         while path[-1].start > shared or (path[-1].start == shared and len(path) > 1):
             path.pop()
         if path[-1].end > shared:
@@ -230,20 +230,6 @@ def _leaf_pass(tops: list[Node], depth: int) -> Pass:
         wanted=wanted,
         wanted_nodes=wanted_nodes,
     )
-
-
-def _common_length(a: TokenIds, b: TokenIds) -> int:
-    """How many leading tokens two sequences share, by halving: comparing slices is fast, Python loops are
-    not.
-    """
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _split(node: Node, position: int) -> None:

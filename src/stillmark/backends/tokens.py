@@ -3,7 +3,8 @@ continuation begins. The rules are those of lm-evaluation-harness (`TemplateLM._
 log-likelihoods can be compared with published ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from stillmark.errors import UserError
@@ -113,3 +114,22 @@ def _special_ids_before(tokenizer: Any) -> TokenIds:
 def _move_spaces(prompt: str, continuation: str) -> tuple[str, str]:
     bare = prompt.rstrip()
     return bare, prompt[len(bare) :] + continuation
+
+
+def common_length(a: TokenIds, b: TokenIds) -> int:
+    """How many leading tokens two sequences share, by halving: comparing slices is fast, Python loops are
+    not.
+    """
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def num_distinct_positions(sequences: Iterable[TokenIds]) -> int:
+    """Token positions of the sequences, where a beginning that several share counts once."""
+    return sum(len(ids) - common_length(before, ids) for before, ids in pairwise([(), *sorted(sequences)]))

@@ -1,6 +1,7 @@
 """A text task as token sequences: documents cut into windows, each target token in just one of them."""
 
 import hashlib
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -186,13 +187,16 @@ class Window:
         first = whole.read[self.start - 1] if self.start else 0
         return TokenText(
             text=whole.document.response[first : max(first, *ends)],
-            ends=[max(0, end - first) for end in ends],
+            ends=array("i", [max(0, end - first) for end in ends]),
             turns=() if self.start else whole.document.asked,
         )
 
 
 def windows_of(documents: Sequence[Document], tokenizer: Any, context_tokens: int) -> Iterator[Window]:
-    """The documents in pieces of at most `context_tokens` positions; a piece without a target is left out."""
+    """The documents in pieces of at most `context_tokens` positions; a piece without a target is left out.
+
+    Pieces hold arrays of 4 bytes a number: as Python lists, a large text is some 45 bytes a token.
+    """
     chat = chat_format(tokenizer)
     for document in documents:
         whole = document_tokens(document, tokenizer, chat)
@@ -200,7 +204,8 @@ def windows_of(documents: Sequence[Document], tokenizer: Any, context_tokens: in
         for start in range(0, len(all_of_it.targets), context_tokens):
             stop = min(start + context_tokens, len(all_of_it.targets))
             sequence = TokenSequence(
-                token_ids=all_of_it.token_ids[start:stop], targets=all_of_it.targets[start:stop]
+                token_ids=array("i", all_of_it.token_ids[start:stop]),
+                targets=array("i", all_of_it.targets[start:stop]),
             )
             if sequence.num_loss_tokens:
                 yield Window(whole=whole, sequence=sequence, start=start, stop=stop)

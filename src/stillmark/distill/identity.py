@@ -25,7 +25,7 @@ class TokenSequence:
 
     @property
     def num_loss_tokens(self) -> int:
-        return sum(target != -100 for target in self.targets)
+        return len(self.targets) - self.targets.count(-100)
 
     def digest(self) -> bytes:
         """Eight bytes that tell this sequence from another."""

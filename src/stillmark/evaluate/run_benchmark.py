@@ -19,7 +19,7 @@ from stillmark.evaluate.model import LoadedModel, sha256_text
 from stillmark.evaluate.sample_records import Asked, generation_records, likelihood_records
 from stillmark.provenance import provenance
 from stillmark.records import LedgerEntry, Method, Outcome, SampleDetail, SampleRecord, Store, canonical
-from stillmark.tasks.benchmark import Benchmark, BenchmarkData, Mode, Shots
+from stillmark.tasks.benchmark import Benchmark, BenchmarkData, Form, Mode, Row, Shots
 from stillmark.tasks.thinking import DEFAULT_TAGS, ThinkingTags
 
 CHUNK_ITEMS: dict[Mode, int] = {"generation": 32, "loglikelihood": 128}
@@ -51,6 +51,12 @@ def is_put_as_chat(settings: EvalSettings, mode: Mode, *, has_template: bool) ->
     """Whether a prompt goes through the model's chat template."""
     is_asked_for = settings.chat == "always" or (settings.chat == "auto" and mode == "generation")
     return has_template and is_asked_for
+
+
+def continuations(form: Form, row: Row, *, is_chat: bool) -> tuple[str, ...]:
+    """The choices, as they follow a prompt: after a chat template's header there is no space to continue from."""
+    texts = form.continuations(row)
+    return tuple(text.lstrip() for text in texts) if is_chat else texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,9 +204,7 @@ def run_chunk(
         )
     else:
         form = job.data.benchmark.forms["loglikelihood"]
-        choices = [form.continuations(job.data.rows[one.index]) for one in asked]
-        if job.uses_chat:  # after the template's header there is no space to continue from
-            choices = [tuple(text.lstrip() for text in texts) for texts in choices]
+        choices = [continuations(form, job.data.rows[one.index], is_chat=job.uses_chat) for one in asked]
         requests = [(one.sent, text) for one, texts in zip(asked, choices, strict=True) for text in texts]
         with stretch:
             scored = job.model.backend.loglikelihood(requests)

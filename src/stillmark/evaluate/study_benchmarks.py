@@ -5,16 +5,22 @@ from pathlib import Path
 from typing import Any
 
 from stillmark.backends.api_journal import Journal
+from stillmark.backends.tokens import TextCodec
 from stillmark.errors import UserError
 from stillmark.evaluate.engines import EndpointSettings, ModelRequest
 from stillmark.evaluate.model import chat_of, sha256_text, tokenizer_hash, weights_hash
-from stillmark.evaluate.run_benchmark import EvalSettings, is_put_as_chat
+from stillmark.evaluate.prompt_lengths import Question, lengths_of, preview
+from stillmark.evaluate.run_benchmark import (
+    CHUNK_ITEMS,
+    EvalSettings,
+    chunks_of,
+    continuations,
+    is_put_as_chat,
+)
 from stillmark.models.given import given_tokenizer, source
 from stillmark.study.benchmarks import Benchmarks, FoundBenchmark, OtherModel
 from stillmark.tasks.benchmark import BenchmarkData, Mode
 from stillmark.tasks.registry import find_benchmark
-
-PREVIEW_ITEMS = 16  # whose lengths predict those of all
 
 
 @cache
@@ -57,11 +63,14 @@ def found_benchmark(asked: Benchmarks, name: str, tokenizer: Any) -> FoundBenchm
         data.examples(0, count, order)  # reads the examples' file, so that `origin` names it
     is_chat = is_put_as_chat(settings, mode, has_template=chat is not None)
     chosen = data.chosen(asked.limit)
-    prompts, new = [], []
-    for index in chosen[:PREVIEW_ITEMS]:
+
+    def question(index: int) -> Question:
         prompt = data.prompt(index, mode, count, order, is_chat=is_chat)
-        prompts.append(num_tokens(tokenizer, chat.apply(prompt) if chat and is_chat else prompt))
-        new.append(sum(num_tokens(tokenizer, text) for text in form.continuations(data.rows[index])))
+        choices = continuations(form, data.rows[index], is_chat=is_chat) if mode == "loglikelihood" else ()
+        return chat.apply(prompt) if chat and is_chat else prompt, choices
+
+    chunks = preview([*chunks_of(chosen, CHUNK_ITEMS[mode])])
+    lengths = lengths_of(TextCodec(tokenizer), ([question(index) for index in chunk] for chunk in chunks))
     return FoundBenchmark(
         task=data.benchmark.name,
         task_version=data.benchmark.version,
@@ -72,15 +81,12 @@ def found_benchmark(asked: Benchmarks, name: str, tokenizer: Any) -> FoundBenchm
         origin=dict(data.origin),
         num_items=len(chosen),
         chance=data.chance_of(chosen),
-        prompt_tokens=max(1, round(sum(prompts) / len(prompts))),
+        prompt_tokens=lengths.prompt_tokens,
+        read_tokens=lengths.read_tokens,
         new_tokens=settings.max_new_tokens or form.max_new_tokens
         if mode == "generation"
-        else max(1, round(sum(new) / len(new))),
+        else lengths.scored_tokens,
     )
-
-
-def num_tokens(tokenizer: Any, text: str) -> int:
-    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def reading_sha256(tokenizer: Any) -> str:

@@ -66,6 +66,14 @@ def prune(teacher: Any, shape: PrunedShape, calibration: Sequence[torch.Tensor])
     return _pruned(teacher, wanted, calibration)
 
 
+def require_known_kind(config: Any) -> None:
+    """Refuses a kind of model that cannot be pruned, by its config: no weights are read."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        _require_known_parts(AutoModelForCausalLM.from_config(config))
+
+
 def _pruned(teacher: Any, wanted: dict[str, int], calibration: Sequence[torch.Tensor]) -> PrunedModel:
     """The model of the wanted sizes, each under its name in the config."""
     importance = measure_importance(teacher, calibration)

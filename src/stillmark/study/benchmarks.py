@@ -24,8 +24,15 @@ class FoundBenchmark(Strict):
     origin: dict[str, Any]
     num_items: Count  # that are asked
     chance: Annotated[float, Field(gt=0, le=1)] | None  # accuracy of a guess; None: answers are open
-    prompt_tokens: Count  # of a question as it is sent: the mean of the first ones
-    new_tokens: Count  # of an answer at most; by likelihood, of all choices together
+    prompt_tokens: Count  # of a question as it is sent: the mean of some, as those below
+    new_tokens: Count  # of an answer at most; by likelihood, of all choices: their first ones count as one
+    read_tokens: Count | None = None
+    """Positions that our engine reads for a question and its choices, where it reads once what those that are asked
+    together begin with. None: not known, as in a run of an earlier version."""
+
+    def without_lengths(self) -> dict[str, Any]:
+        """What it is, without what predicts its cost."""
+        return self.model_dump(exclude={"prompt_tokens", "new_tokens", "read_tokens"})
 
 
 class OtherModel(Strict):
