@@ -92,20 +92,15 @@ def texts(folder: Path) -> dict:
 
 
 def questions(folder: Path) -> dict:
-    """A teacher that writes, and a student that learns from it, both asked."""
-    recipe = {"text": "solutions", "train_flops": 6e9, "learning_rate": 5e-3, "batch_samples": 8, "checkpoints": 1,
-              "first_checkpoint": 1.0}  # fmt: skip
-    traces = {"text": "traces", "train_flops": 1e8, "traces": {"prompts": 150, "max_new_tokens": 24}}
-    size = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    """A model that is trained and asked. Few steps: rounding is not to change what it writes."""
+    recipe = {"text": "solutions", "train_flops": 3e7, "learning_rate": 5e-3, "batch_samples": 4, "warmup_samples": 0,
+              "checkpoints": 1, "first_checkpoint": 1.0}  # fmt: skip
+    size = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
     return {
         "name": "questions", "seeds": [0], "threads": 1,
         "tasks": {"shuffled": {"kind": "shuffled_objects", "objects": 3, "min_swaps": 1, "max_swaps": 2,
                                "test_samples": 10, "validation_samples": 4}},
-        "models": {"small": {"hidden_size": 16, **size}, "large": {"hidden_size": 24, **size}},
-        "arms": {
-            "teacher": {"kind": "teacher", "model": "large", "recipe": recipe},
-            "student": {"kind": "distilled", "model": "small", "teacher": "teacher", "recipe": {**recipe, **traces}},
-        },
+        "models": {"small": size}, "arms": {"vanilla": {"kind": "vanilla", "model": "small", "recipe": recipe}},
     }  # fmt: skip
 
 
@@ -133,7 +128,7 @@ def kept(record: Any) -> dict[str, Any]:
     ("study_in", "stages"),
     [
         (texts, {"adopt", "train", "capture", "evaluate", "benchmark"}),
-        (questions, {"train", "generate", "evaluate"}),
+        (questions, {"train", "evaluate"}),
     ],
 )
 def test_every_job_records_there_what_it_records_on_the_cpu(

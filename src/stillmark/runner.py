@@ -44,6 +44,8 @@ def run_study(
     Ctrl-C and `kill -9` lose no record; the same call goes on. Raises UserError for a study that is at fault. Where
     `accelerate launch` or `torchrun` started this, each of its processes calls it: they train together (`together.py`).
     """
+    import torch
+
     from stillmark.distill.processes import Processes
     from stillmark.resolve import resolve
     from stillmark.stages.lost import forget_lost
@@ -63,6 +65,8 @@ def run_study(
         finished -= forget_lost(plan, store, plan.jobs.keys() - finished, models)
         todo = [job for job in plan.jobs.values() if job.key not in finished]
         with progress_bar(todo, store, quiet) as bar:
+            if todo and not quiet and not processes.accelerator and torch.cuda.is_available():
+                bar.print(GPU_UNUSED)
             if processes.accelerator:
                 from stillmark.together import lead
 
@@ -72,6 +76,11 @@ def run_study(
                 run_jobs(todo, study, folder, workers, bar)
         store.close()
     return len(todo)
+
+
+GPU_UNUSED = (
+    "the GPU here is not used: `accelerate launch --num_processes 1 -m stillmark ...` runs this on it"
+)
 
 
 def with_failed_replies(plan: Plan, store: Store) -> set[str]:

@@ -74,6 +74,16 @@ def test_max_documents_are_the_first_and_a_share_does_not_move_with_more_of_them
     assert few == [document for document in many if document.line <= 100]
 
 
+def test_a_share_of_a_few_prompts_holds_out_one_with_all_its_responses(tmp_path: Path):
+    rows = [{"prompt": f"question {number % 5}", "response": f"answer {number}"} for number in range(10)]
+    file = lines(tmp_path / "a.jsonl", *rows)
+    train, held_out = read_documents([TextFile(file=file, held_out_share=1e-9)])
+    assert len({document.prompt for document in held_out}) == 1
+    assert (len(train), len(held_out)) == (8, 2)
+    wider = read_documents([TextFile(file=file, held_out_share=0.6)])[1]
+    assert {document.line for document in held_out} < {document.line for document in wider}
+
+
 def test_the_end_of_a_text_file_is_held_out_and_none_of_its_sentences_is_trained_on(tmp_path: Path):
     sentences = [f"In the year {year} the river carried more sand to the sea.\n" for year in range(1, 101)]
     refrain = "Every chapter of this book ends in these same nine words.\n"

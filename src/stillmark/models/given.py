@@ -96,8 +96,13 @@ def loading(checkpoint: str) -> Iterator[None]:
         if "trust_remote_code" in str(error):
             raise UserError(f"the model `{checkpoint}` brings code of its own, which is not run",
                             hint="use one whose architecture transformers has itself") from error  # fmt: skip
+        where = (
+            ""
+            if Path(checkpoint).expanduser().exists()
+            else "there is no such folder here, and from the hub: "
+        )
         raise UserError(
-            f"the model `{checkpoint}` could not be loaded: {reason}",
+            f"the model `{checkpoint}` could not be loaded: {where}{reason}",
             hint="give a directory or hub id with safetensors weights, or a GGUF file",
         ) from error
 

@@ -71,7 +71,7 @@ def require_known_kind(config: Any) -> None:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        _require_known_parts(AutoModelForCausalLM.from_config(config))
+        _require_known_parts(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
 
 
 def _pruned(teacher: Any, wanted: dict[str, int], calibration: Sequence[torch.Tensor]) -> PrunedModel:

@@ -15,6 +15,7 @@ alone are left out. Relative paths are relative to the current directory.
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -64,7 +65,8 @@ def read_documents(files: Sequence[TextFile]) -> tuple[list[Document], list[Docu
     """The documents to train on and those held out, in the files' order. Raises UserError: file, line, what is wrong.
 
     Which of a JSONL file's are held out depends on the prompt (or text) alone: all responses to one prompt are on one
-    side. Of a text file its end is held out (`parts_of_text`).
+    side. Of a text file its end is held out (`parts_of_text`). Where a share of a few prompts would hold
+    none of them out, it holds the first by that hash.
     """
     train: list[Document] = []
     held_out: list[Document] = []
@@ -77,8 +79,12 @@ def read_documents(files: Sequence[TextFile]) -> tuple[list[Document], list[Docu
             train += [before] if before.response.strip() else []
             held_out.append(after)
             continue
-        for document in documents:
-            (held_out if is_held_out(document, file.held_out_share) else train).append(document)
+        places = [place_of(document) for document in documents]
+        share = file.held_out_share
+        if share and min(places) < max(places):
+            share = max(share, math.nextafter(min(places), 2))
+        for document, place in zip(documents, places, strict=True):
+            (held_out if place < share else train).append(document)
     shares = [file.held_out_share for file in files]
     for side, name in ((train, "train on"), (held_out, "hold out")):
         if not side and any(shares):
@@ -90,13 +96,13 @@ def read_documents(files: Sequence[TextFile]) -> tuple[list[Document], list[Docu
     return train, held_out
 
 
-def is_held_out(document: Document, share: float) -> bool:
-    """Whether a hash of the prompt (or the text, where there is none), as a number from 0 to 1, is below the share.
+def place_of(document: Document) -> float:
+    """A hash of the prompt (or the text, where there is none), as a number from 0 to 1: below the share it is held out.
 
     Case and white space do not count, so that two writings of one prompt are on one side.
     """
     text = " ".join((document.prompt or document.response).lower().split())
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) < share * 2**64
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 
 
 def parts_of_text(file: str, document: Document, share: float) -> tuple[Document, Document]:
