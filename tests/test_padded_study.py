@@ -124,7 +124,7 @@ def test_the_ledger_has_what_reading_the_text_runs(copied: tuple[Store, Plan]):
         forget(store, job, "ledger", "text_scores")
         work = text.capture if job.stage == "capture" else text.evaluate_text
         with FlopCounterMode(display=False) as counted:
-            work(job, plan, store, lambda fraction: None)
+            work(job, plan, store, lambda fraction: None, Processes())
         entries = store.ledger(job.key)
         assert sum(entry.flops for entry in entries) == counted.get_total_flops() > 0, (job.stage, job.arm)
         text._judges.clear()

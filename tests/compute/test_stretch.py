@@ -3,6 +3,7 @@
 import sqlite3
 
 import pytest
+import torch
 from tests.compute.test_energy import powercap
 from tests.report.fabricate import SMALL
 
@@ -100,7 +101,7 @@ def test_answers_are_metered_chunk_by_chunk(counter):
     items = [
         Sample(prompt=f"q {k}", answer="blue", target="blue", level=1, solution=None) for k in range(300)
     ]
-    chunks = ask("k", "evaluate", Answering(counter), shape, "t", Scoring(), items, Sampling(max_new_tokens=2), device="d")  # fmt: skip
+    chunks = ask("k", "evaluate", Answering(counter), shape, "t", Scoring(), items, Sampling(max_new_tokens=2), device=torch.device("cpu"))  # fmt: skip
     entries = [chunk.entry for chunk in chunks]
     assert [entry.joules for entry in entries] == [1.5, 1.5]  # 256 items and 44
 
