@@ -16,13 +16,9 @@ from unittest.mock import patch
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import (
-    _DummyBackendModule,
-    _DummyPrivateUse1Hook,
-    _setup_privateuseone_for_python_backend,
-)
 
 aten, Generator, move = torch.ops.aten, torch.Generator, torch.nn.Module.to
 KIND = "pretended"
@@ -30,30 +26,33 @@ KIND = "pretended"
 CROSSING = {aten._to_copy.default, aten.copy_.default, aten.index.Tensor, aten.index_put_.default}
 
 
-class Hooks(_DummyPrivateUse1Hook):
-    def is_available(self) -> bool:
-        return False  # to those who look for an accelerator: a test asks for it by name
-
-
-class Module(_DummyBackendModule):
-    """What checkpointing of activations asks of a device."""
-
-    def get_amp_supported_dtype(self) -> list[torch.dtype]:
-        return [torch.bfloat16]
-
-    def device(self, index: Any) -> Any:
-        return nullcontext()
-
-    def get_rng_state(self, device: Any = None) -> torch.Tensor:
-        return torch.get_rng_state()
-
-    def set_rng_state(self, state: torch.Tensor, device: Any = None) -> None:
-        torch.set_rng_state(state)
+IS_POSSIBLE = hasattr(
+    backend_registration, "_setup_privateuseone_for_python_backend"
+)  # in torch 2.13, not in 2.6
 
 
 @cache
 def register() -> None:
-    _setup_privateuseone_for_python_backend(KIND, Module(), Hooks())
+    class Hooks(backend_registration._DummyPrivateUse1Hook):
+        def is_available(self) -> bool:
+            return False  # to those who look for an accelerator: a test asks for it by name
+
+    class Module(backend_registration._DummyBackendModule):
+        """What checkpointing of activations asks of a device."""
+
+        def get_amp_supported_dtype(self) -> list[torch.dtype]:
+            return [torch.bfloat16]
+
+        def device(self, index: Any) -> Any:
+            return nullcontext()
+
+        def get_rng_state(self, device: Any = None) -> torch.Tensor:
+            return torch.get_rng_state()
+
+        def set_rng_state(self, state: torch.Tensor, device: Any = None) -> None:
+            torch.set_rng_state(state)
+
+    backend_registration._setup_privateuseone_for_python_backend(KIND, Module(), Hooks())
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from tests.benchmark_tasks import benchmark_study
-from tests.pretended_device import pretended_device
+from tests.pretended_device import IS_POSSIBLE, pretended_device, register
 from tests.test_text_study import RECIPE
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -23,6 +22,9 @@ from stillmark.resolve import resolve
 from stillmark.stages import do_job
 from stillmark.study import study_from_text
 
+pytestmark = pytest.mark.skipif(
+    not IS_POSSIBLE, reason="this torch has no seam for devices written in Python"
+)
 OTHER = (
     "seconds",
     "cpu_seconds",
@@ -76,7 +78,8 @@ def texts(folder: Path) -> dict:
     """The methods of training, a student that is pruned, captures of both kinds, text and benchmarks evaluated."""
     study = benchmark_study(folder) | {"seeds": [0]}
     sharpen(folder / "given" / "model.safetensors")
-    recipe = {**RECIPE, "train_flops": 4e7}
+    study["benchmarks"]["limit"] = 4
+    recipe = {**RECIPE, "train_flops": 2e7, "checkpoints": 1, "first_checkpoint": 1.0}
     student = {"kind": "distilled", "model": "small", "teacher": "teacher", "base": "teacher"}
     recipes = {
         "live": {"loss": "skew_kl", "packing": True, "gradient_checkpointing": True},
@@ -104,15 +107,21 @@ def questions(folder: Path) -> dict:
     }  # fmt: skip
 
 
-def run_jobs(study: str, folder: Path, device: str | None) -> None:
-    """On that device, else on the pretended one; with attention by plain products, as it is there."""
+def run_on_both(study: str, folder: Path) -> None:
+    """On the CPU and on the pretended device; with attention by plain products on both, as it is there."""
     plan = Plan(resolve(study_from_text(study)))
+    with sdpa_kernel(SDPBackend.MATH):
+        register()
+        run_jobs(plan, folder / "here", "cpu")
+        with pretended_device() as device:
+            run_jobs(plan, folder / "there", device)
+
+
+def run_jobs(plan: Plan, folder: Path, device: str) -> None:
     folder.mkdir()
     store = Store.create(folder / "records.sqlite")
-    where = pretended_device() if device is None else nullcontext(device)
-    with sdpa_kernel(SDPBackend.MATH), where as name:
-        for job in plan.jobs.values():
-            do_job(job, plan, store, processes=Processes(device=name))
+    for job in plan.jobs.values():
+        do_job(job, plan, store, processes=Processes(device=device))
 
 
 def kept(record: Any) -> dict[str, Any]:
@@ -135,8 +144,7 @@ def test_every_job_records_there_what_it_records_on_the_cpu(
     tmp_path: Path, study_in: Callable[[Path], dict], stages: set[str]
 ):
     study = yaml.safe_dump(study_in(tmp_path))
-    in_own_process(run_jobs, study, tmp_path / "here", "cpu")
-    in_own_process(run_jobs, study, tmp_path / "there", None)
+    in_own_process(run_on_both, study, tmp_path)
     plan = Plan(resolve(study_from_text(study)))
     here, there = (Store.create(tmp_path / name / "records.sqlite") for name in ("here", "there"))
     assert {job.stage for job in plan.jobs.values()} == stages
