@@ -1,6 +1,7 @@
 """A model card in Hugging Face's form that says what the model took to make, part by part, and how that is known."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from stillmark.analysis.lineage import Lineage
@@ -28,8 +29,10 @@ def model_card(lineage: Lineage, arm: str) -> str:
     given = [model for model in study.models.values() if isinstance(model, GivenModel)]
     cost = lineage.checkpoint_costs(arm, seed)[-1]
     recipe = spec.training
-    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation", "base_model:"]
-    lines += [f"- {json.dumps(model.checkpoint)}" for model in given]
+    # The hub takes what stands here for its own names: a folder of this machine would be somebody else's model
+    on_hub = [model for model in given if not Path(model.checkpoint).expanduser().exists()]
+    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
+    lines += ["base_model:", *(f"- {json.dumps(model.checkpoint)}" for model in on_hub)] if on_hub else []
     lines += ["tags:", "- stillmark", *(["- distillation"] if spec.kind == "distilled" else []), "---", ""]
     lines += [f"# {study.name}: {arm}", ""]
     teacher = f" from `{given[0].checkpoint}`" if spec.kind == "distilled" else ""
