@@ -65,13 +65,13 @@ def run_study(
         finished -= forget_lost(plan, store, plan.jobs.keys() - finished, models)
         todo = [job for job in plan.jobs.values() if job.key not in finished]
         with progress_bar(todo, store, quiet) as bar:
-            if todo and not quiet and not processes.accelerator and torch.cuda.is_available():
-                bar.print(GPU_UNUSED)
             if processes.accelerator:
                 from stillmark.together import lead
 
                 lead(todo, plan, store, processes, lambda job, fraction: bar.update(job.key, fraction))
             elif todo:
+                if torch.cuda.is_available() and not quiet:
+                    bar.print(GPU_UNUSED)
                 workers = workers or max(1, num_cores() // (study.threads or num_cores()))
                 run_jobs(todo, study, folder, workers, bar)
         store.close()

@@ -7,17 +7,15 @@ from stillmark.compute.stretch import Stretch
 from stillmark.provenance import provenance
 
 
-def device_name(device: torch.device | str = "cpu") -> str:
+def device_name(device: torch.device | str) -> str:
     """In words; of the CPU with how many threads work."""
-    kind = torch.device(device).type
+    kind: str = torch.device(device).type
     if kind == "cuda":
         name: str = torch.cuda.get_device_name(device)
         return name
-    return (
-        f"{provenance()['cpu'] or 'unknown CPU'}, {torch.get_num_threads()} threads"
-        if kind == "cpu"
-        else kind
-    )
+    if kind != "cpu":
+        return kind
+    return f"{provenance()['cpu'] or 'unknown CPU'}, {torch.get_num_threads()} threads"
 
 
 def stretch_on(device: torch.device | str) -> Stretch:

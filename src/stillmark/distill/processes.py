@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from stillmark.backends.devices import device_name, stretch_on
+from stillmark.compute.stretch import Stretch
 from stillmark.errors import UserError
 
 T = TypeVar("T")
@@ -58,6 +60,18 @@ class Processes:
     def count_here(self) -> int:
         """How many of them share this machine's cores."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.count > 1 else 1
+
+    @property
+    def device_name(self) -> str:
+        """What does the work, in words."""
+        name = device_name(self.device)
+        return name if self.count == 1 else f"{name}, {self.count} processes"
+
+    def stretch(self) -> Stretch:
+        """A stretch of their work; the counters that it reads are this machine's."""
+        if self.count > self.count_here:
+            return Stretch(unread="several machines trained, and only one's counters are read")
+        return stretch_on(self.device)
 
     @property
     def is_sharded(self) -> bool:

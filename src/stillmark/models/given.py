@@ -96,13 +96,10 @@ def loading(checkpoint: str) -> Iterator[None]:
         if "trust_remote_code" in str(error):
             raise UserError(f"the model `{checkpoint}` brings code of its own, which is not run",
                             hint="use one whose architecture transformers has itself") from error  # fmt: skip
-        where = (
-            ""
-            if Path(checkpoint).expanduser().exists()
-            else "there is no such folder here, and from the hub: "
-        )
+        if not Path(checkpoint).expanduser().exists():
+            reason = f"there is no such folder here, and from the hub: {reason}"
         raise UserError(
-            f"the model `{checkpoint}` could not be loaded: {where}{reason}",
+            f"the model `{checkpoint}` could not be loaded: {reason}",
             hint="give a directory or hub id with safetensors weights, or a GGUF file",
         ) from error
 

@@ -14,7 +14,7 @@ from stillmark.distill.speed import matmul_peak
 from stillmark.plan import Job, Plan
 from stillmark.provenance import num_cores, provenance
 from stillmark.records import Store
-from stillmark.stages.adopt import adopt, devices_name
+from stillmark.stages.adopt import adopt
 from stillmark.stages.ask import evaluate, generate
 from stillmark.stages.benchmark import benchmark
 from stillmark.stages.profile import profile
@@ -48,7 +48,7 @@ def do_job(
     if job.stage == "train":  # what the FLOPs and seconds of its ledger entries are held against: the MFU
         (peak,) = processes.sums([matmul_peak(processes.device)])
         is_plain = processes.device.type == "cpu" and not processes.is_sharded
-        machine |= {"device": devices_name(processes), "matmul_flops_per_second": peak,
+        machine |= {"device": processes.device_name, "matmul_flops_per_second": peak,
                     "has_onednn_linears": is_plain and is_onednn_faster()}  # fmt: skip
     store.begin_job(job.key, job.stage, job.inputs, machine)
     is_text = plan.study.is_text

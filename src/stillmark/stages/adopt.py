@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from stillmark.backends.devices import device_name
 from stillmark.backends.stopping import end_ids_of
 from stillmark.distill.chat import chat_format
 from stillmark.distill.processes import Processes
@@ -52,12 +51,6 @@ def add_ends(model: Any, tokenizer: Any) -> None:
     except UserError:  # a template that no reply can be learnt through
         chat = None
     model.generation_config.eos_token_id = sorted(ids | set(chat.end_ids[-1:] if chat else ()))
-
-
-def devices_name(processes: Processes) -> str:
-    """What does the work, in words."""
-    name = device_name(processes.device)
-    return name if processes.count == 1 else f"{name}, {processes.count} processes"
 
 
 def model_folder(store: Store, train_key: str) -> Path:

@@ -3,6 +3,8 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
+
 from stillmark.backends.protocol import Backend, Sampling
 from stillmark.backends.transformers import TransformersBackend
 from stillmark.distill.processes import Processes
@@ -26,7 +28,7 @@ def generate(job: Job, plan: Plan, store: Store, report: Any, processes: Process
         max_new_tokens=traces["max_new_tokens"], temperature=traces["temperature"],
         num_samples=traces["samples_per_prompt"], seed=job.seed,
     )  # fmt: skip
-    reply_to(job, plan, store, report, processes, -1, unique(questions), sampling)
+    reply_to(job, plan, store, report, processes.device, -1, unique(questions), sampling)
 
 
 def evaluate(job: Job, plan: Plan, store: Store, report: Any, processes: Processes) -> None:
@@ -34,7 +36,7 @@ def evaluate(job: Job, plan: Plan, store: Store, report: Any, processes: Process
     task = plan.tasks[plan.study.task_of(job.arm)]
     sampling = Sampling(max_new_tokens=job.inputs["max_new_tokens"])
     questions = task.held_out_samples(job.inputs["split"])
-    reply_to(job, plan, store, report, processes, job.inputs["checkpoint"], questions, sampling)
+    reply_to(job, plan, store, report, processes.device, job.inputs["checkpoint"], questions, sampling)
 
 
 def reply_to(
@@ -42,7 +44,7 @@ def reply_to(
     plan: Plan,
     store: Store,
     report: Any,
-    processes: Processes,
+    device: torch.device,
     checkpoint: int,
     questions: list[Sample],
     sampling: Sampling,
@@ -51,10 +53,10 @@ def reply_to(
     task_name = plan.study.task_of(job.arm)
     with store.transaction():
         store.add_items(question.item(task_name) for question in questions)
-    with backend_of(job, plan, store, processes, checkpoint) as backend:
+    with backend_of(job, plan, store, device, checkpoint) as backend:
         chunks = ask(
             job.key, job.stage, backend, plan.shape(job.arm), task_name, plan.tasks[task_name], questions,
-            sampling, first_chunk=len(store.ledger(job.key)), device=processes.device,
+            sampling, first_chunk=len(store.ledger(job.key)), device=device,
         )  # fmt: skip
         for chunk in chunks:
             with store.transaction():
@@ -63,7 +65,7 @@ def reply_to(
 
 
 def backend_of(
-    job: Job, plan: Plan, store: Store, processes: Processes, checkpoint: int
+    job: Job, plan: Plan, store: Store, device: torch.device, checkpoint: int
 ) -> AbstractContextManager[Backend]:
     """The checkpoint in transformers; a quantised arm's in llama.cpp."""
     if "format" in job.inputs:
@@ -72,7 +74,7 @@ def backend_of(
     model = load_model(store.folder / record.path, record.sha256)
     return nullcontext(
         TransformersBackend(
-            model, tokenizer_for(plan, job.arm), device=str(processes.device), max_batch_tokens=BATCH_TOKENS
+            model, tokenizer_for(plan, job.arm), device=str(device), max_batch_tokens=BATCH_TOKENS
         )
     )
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from stillmark.backends.devices import device_name, stretch_on
 from stillmark.backends.rotary import steady_positions
 from stillmark.compute.flops import forward_flops
 from stillmark.compute.model_shape import ModelShape
@@ -84,9 +83,9 @@ def capture(job: Job, plan: Plan, store: Store, report: Any, processes: Processe
     corpus = corpus_for(plan, job.arm)
     is_training = job.inputs["split"] == "train"
     is_resumed = is_training and capture_folder(store, job.key).exists()
-    with stretch_on(processes.device) as stretch:
+    with processes.stretch() as stretch:
         read = read_training if is_training else read_held_out
-        flops, sequences = read(job, plan, store, report, corpus, processes)
+        flops, sequences = read(job, plan, store, report, corpus, processes.device)
     took = stretch.row()
     if is_resumed:  # what a killed capture took is lost
         took = dict.fromkeys(took) | {"joules_source": "the capture was stopped and begun again"}
@@ -95,19 +94,19 @@ def capture(job: Job, plan: Plan, store: Store, report: Any, processes: Processe
             LedgerEntry(
                 job_key=job.key, part="capture", index=0, flops=flops, flops_method=Method.COUNTED,
                 tokens=sum(len(sequence.token_ids) for sequence in sequences), positions=None,
-                device=device_name(processes.device), **took,
+                device=processes.device_name, **took,
             )
         )  # fmt: skip
 
 
 def read_training(
-    job: Job, plan: Plan, store: Store, report: Any, corpus: Corpus, processes: Processes
+    job: Job, plan: Plan, store: Store, report: Any, corpus: Corpus, device: torch.device
 ) -> tuple[int, Sequence[TokenSequence]]:
     """Logits of each token on the training text, kept; the FLOPs and what was read."""
     sequences = corpus.train
     settings = settings_of(job.inputs["logit_cache"], job)
     vocab_size = num_token_rows(tokenizer_for(plan, job.arm))
-    teacher = final_model(store, job.needs[0]).to(processes.device)
+    teacher = final_model(store, job.needs[0]).to(device)
     hidden_states, head = teacher_hidden_states(teacher)
     num_rows = sum(sequence.num_loss_tokens for sequence in sequences)
     done = 0
@@ -128,11 +127,11 @@ def read_training(
 
 
 def read_held_out(
-    job: Job, plan: Plan, store: Store, report: Any, corpus: Corpus, processes: Processes
+    job: Job, plan: Plan, store: Store, report: Any, corpus: Corpus, device: torch.device
 ) -> tuple[int, Sequence[TokenSequence]]:
     """Hidden states on the held-out text, kept; the FLOPs and what was read."""
     sequences = [held_out.sequence for held_out in corpus.test]
-    teacher = final_model(store, job.needs[0]).to(processes.device)
+    teacher = final_model(store, job.needs[0]).to(device)
     states = {}
     for index, sequence in enumerate(sequences):
         states[str(index)] = hidden_states_of(teacher, sequence).cpu()
@@ -177,10 +176,10 @@ def evaluate_text(job: Job, plan: Plan, store: Store, report: Any, processes: Pr
     """A checkpoint on the held-out sequences, from the first that is not recorded."""
     corpus = corpus_for(plan, job.arm)
     done = len(store.text_scores(job.key))
-    with score_of(job, plan, store, processes) as score:
+    with score_of(job, plan, store, processes.device) as score:
         for start in range(done, len(corpus.test), SEQUENCES_AT_ONCE):
             rows, judge_flops = [], 0
-            with stretch_on(processes.device) as stretch:
+            with processes.stretch() as stretch:
                 for index in range(start, min(start + SEQUENCES_AT_ONCE, len(corpus.test))):
                     held_out, began = corpus.test[index], time.perf_counter()
                     scored = score(index, held_out.sequence)
@@ -198,7 +197,7 @@ def evaluate_text(job: Job, plan: Plan, store: Store, report: Any, processes: Pr
                 job_key=job.key, part="evaluate", index=start // SEQUENCES_AT_ONCE,
                 flops=sum(row.flops or 0 for row in rows) + judge_flops, flops_method=Method.COUNTED,
                 tokens=sum(len(corpus.test[row.index].sequence.token_ids) for row in rows), positions=None,
-                device=device_name(processes.device), **stretch.row(),
+                device=processes.device_name, **stretch.row(),
             )  # fmt: skip
             with store.transaction():
                 store.add(*rows, entry)
@@ -220,7 +219,7 @@ Score = Callable[[int, TokenSequence], Scored]  # of the held-out sequence with 
 
 
 @contextmanager
-def score_of(job: Job, plan: Plan, store: Store, processes: Processes) -> Iterator[Score]:
+def score_of(job: Job, plan: Plan, store: Store, device: torch.device) -> Iterator[Score]:
     """How the job's model is held to a sequence: in transformers, beside the judge; a quantised one in llama.cpp.
 
     The FLOPs are of what runs: in transformers a window's whole context, and the head's rows that stand for a token; in
@@ -243,13 +242,9 @@ def score_of(job: Job, plan: Plan, store: Store, processes: Processes) -> Iterat
         return
     record = store.checkpoints(job.needs[0])[job.inputs["checkpoint"]]
     vocab_size = num_token_rows(tokenizer_for(plan, job.arm))
-    model = load_model(store.folder / record.path, record.sha256).to(processes.device)
+    model = load_model(store.folder / record.path, record.sha256).to(device)
     scorer = TextScorer(model, vocab_size)
-    judges = (
-        judge_once(job.needs[1], plan, store, vocab_size, processes.device)
-        if plan.is_judged(job.arm)
-        else None
-    )
+    judges = judge_once(job.needs[1], plan, store, vocab_size, device) if plan.is_judged(job.arm) else None
     executed = executed_shape(scorer.model, shape)
 
     def beside_judge(index: int, sequence: TokenSequence) -> Scored:

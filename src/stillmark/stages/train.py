@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from stillmark.backends.devices import stretch_on
 from stillmark.compute.flops import forward_flops
 from stillmark.compute.stretch import Stretch
 from stillmark.distill.counting import executed_shape
@@ -24,7 +23,7 @@ from stillmark.models.given import given_model
 from stillmark.models.prune import PrunedShape, prune
 from stillmark.plan import Job, Plan
 from stillmark.records import CheckpointRecord, LedgerEntry, Method, Store
-from stillmark.stages.adopt import add_ends, devices_name, final_model, model_folder, tokenizer_for
+from stillmark.stages.adopt import add_ends, final_model, model_folder, tokenizer_for
 from stillmark.stages.text import corpus_for, open_cache
 from stillmark.study.schema import ControlArm, GivenModel, PrunedModel
 from stillmark.tasks.overlap import EvaluationItems
@@ -77,7 +76,7 @@ def train(job: Job, plan: Plan, store: Store, report: Any, processes: Processes)
     marks = marks_of(job, plan, store)
     checkpoints = training.run(marks.amounts, of=marks.unit, first=len(done))
     while True:
-        with stretch_of(processes) as stretch:
+        with processes.stretch() as stretch:
             index = next(checkpoints, None)
         if index is None:
             break
@@ -124,7 +123,7 @@ def starting_model(job: Job, plan: Plan, store: Store, processes: Processes) -> 
         ffn_size=spec.intermediate_size, num_kv_heads=spec.num_key_value_heads,
     )  # fmt: skip
     executed = executed_shape(base, plan.shape(arm.base))
-    with stretch_of(processes) as stretch:
+    with processes.stretch() as stretch:
         pruned = prune(base, shape, [torch.tensor([sequence.token_ids]) for sequence in chosen])
     if not any(entry.part == "prune" for entry in store.ledger(job.key)):
         tokens = [len(sequence.token_ids) for sequence in chosen]
@@ -134,7 +133,7 @@ def starting_model(job: Job, plan: Plan, store: Store, processes: Processes) -> 
             store.add(
                 LedgerEntry(
                     job_key=job.key, part="prune", index=0, flops=times * flops, flops_method=Method.COUNTED,
-                    tokens=times * sum(tokens), positions=times * sum(tokens), device=devices_name(processes),
+                    tokens=times * sum(tokens), positions=times * sum(tokens), device=processes.device_name,
                     **(took | {"cpu_seconds": times * took["cpu_seconds"]}),
                 )
             )  # fmt: skip
@@ -213,7 +212,7 @@ def record_checkpoint(
                     part=part,
                     index=index,
                     flops_method=Method.COUNTED,
-                    device=devices_name(processes),
+                    device=processes.device_name,
                     seconds=seconds[part][0],
                     cpu_seconds=seconds[part][1],
                     **segment[part],
@@ -235,13 +234,6 @@ def record_checkpoint(
         )
     if processes.is_first:
         (folder / f"{index - 1}-{STATE_FILE}").unlink(missing_ok=True)
-
-
-def stretch_of(processes: Processes) -> Stretch:
-    """A stretch of these processes' work; the counters that it reads are this machine's."""
-    if processes.count > processes.count_here:
-        return Stretch(unread="several machines trained, and only one's counters are read")
-    return stretch_on(processes.device)
 
 
 def shared_joules(stretch: Stretch, seconds: Mapping[str, float]) -> dict[str, dict[str, Any]]:

@@ -65,8 +65,8 @@ def read_documents(files: Sequence[TextFile]) -> tuple[list[Document], list[Docu
     """The documents to train on and those held out, in the files' order. Raises UserError: file, line, what is wrong.
 
     Which of a JSONL file's are held out depends on the prompt (or text) alone: all responses to one prompt are on one
-    side. Of a text file its end is held out (`parts_of_text`). Where a share of a few prompts would hold
-    none of them out, it holds the first by that hash.
+    side. Where a share of a few prompts would hold none out, the first by that hash is. Of a text file its end is held
+    out (`parts_of_text`).
     """
     train: list[Document] = []
     held_out: list[Document] = []
