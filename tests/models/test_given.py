@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from stillmark.backends.stopping import end_ids_of
 from stillmark.errors import UserError
 from stillmark.models.build import load_model, save_model
-from stillmark.models.given import given_config, given_model, given_tokenizer
+from stillmark.models.given import given_config, given_model, given_tokenizer, loading
 from stillmark.stages.adopt import add_ends
 
 CHAT = (
@@ -73,3 +73,18 @@ def test_what_is_kept_stops_where_its_chat_ends(tmp_path: Path):
     kept.lm_head.bias.data.zero_()[end] = 5.0
     written = kept.generate(torch.tensor([[3, 4]]), max_new_tokens=8)
     assert written[0].tolist() == [3, 4, end]
+
+
+def test_a_gguf_file_without_its_library_says_what_to_install(tmp_path: Path):
+    file = tmp_path / "model.gguf"
+    file.touch()
+    with pytest.raises(UserError) as raised, loading(str(file)):
+        raise ImportError("Please install torch and gguf>=0.10.0")
+    assert raised.value.hint == "pip install 'stillmark[llamacpp]'"
+    assert "no such folder" not in raised.value.message
+
+
+def test_a_folder_that_is_not_there_is_not_taken_for_the_hubs_fault():
+    said = "there is no such folder here, and from the hub: no connection"
+    with pytest.raises(UserError, match=said), loading("models/teecher"):
+        raise OSError("no connection")

@@ -98,10 +98,10 @@ def loading(checkpoint: str) -> Iterator[None]:
                             hint="use one whose architecture transformers has itself") from error  # fmt: skip
         if not Path(checkpoint).expanduser().exists():
             reason = f"there is no such folder here, and from the hub: {reason}"
-        raise UserError(
-            f"the model `{checkpoint}` could not be loaded: {reason}",
-            hint="give a directory or hub id with safetensors weights, or a GGUF file",
-        ) from error
+        hint = "give a directory or hub id with safetensors weights, or a GGUF file"
+        if isinstance(error, ImportError) and checkpoint.endswith(".gguf"):
+            hint = "pip install 'stillmark[llamacpp]'"
+        raise UserError(f"the model `{checkpoint}` could not be loaded: {reason}", hint) from error
 
 
 def is_plain(value: Any) -> bool:
